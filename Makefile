@@ -1,0 +1,85 @@
+# Each target does all of its own set-up, in .venv. Needed: python3 (3.11 or newer) with venv, make,
+# and, where there is one, a C compiler with Python.h: without it shmconf works in pure Python.
+#
+#   make test PYTHON=python3.13 ARGS="tests/unit -k merge"      CC=/bin/false make test (no native module)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: $(VENV)/.agent ## the main job on a sample: edit a file, see it arrive in running workers
+	@$(BIN)/shmconf demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev ## all tests (ARGS="..." goes to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## ruff
+	@$(BIN)/ruff check .
+
+.PHONY: types
+types: $(VENV)/.dev ## mypy, strict
+	@$(BIN)/mypy
+
+.PHONY: check
+check: lint types ## lint and types
+
+.PHONY: clean
+clean: ## removes everything that these targets made
+	rm -rf $(VENV) build dist agent/*.egg-info shm/*.egg-info *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f shm/shmconf/_native*.so
+	find agent shm tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+# The environment is made anew for another interpreter, and the package installed anew for another compiler or when
+# what decides its installation has changed. A recipe that leaves its file alone leaves what depends on it alone.
+INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0], sys.prefix)' 2>/dev/null)
+COMPILER := $(if $(filter default undefined,$(origin CC)),as found,$(CC))
+
+.PHONY: FORCE
+FORCE:
+
+$(VENV)/.python: FORCE
+	@test "$$(cat $@ 2>/dev/null)" != "$(INTERPRETER)" || test -z "$(INTERPRETER)" || exit 0; \
+	fail() { echo "shmconf: $$1" >&2; exit 1; }; \
+	test -n "$(INTERPRETER)" || fail "no $(PYTHON) here: install python3, 3.11 or newer (or: make PYTHON=...)"; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || fail "Python 3.11 or newer is needed, and $(PYTHON) is $(firstword $(INTERPRETER)) (or: make PYTHON=...)"; \
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || fail "$(PYTHON) has no venv: install python3-venv"; \
+	$(PYTHON) -m venv --clear $(VENV) && echo "$(INTERPRETER)" > $@
+
+$(VENV)/.compiler: $(VENV)/.python FORCE
+	@test "$$(cat $@ 2>/dev/null)" = "$(COMPILER)" || echo "$(COMPILER)" > $@
+
+INSTALLED_FROM := pyproject.toml setup.py shm/shmconf/_native.c $(VENV)/.python $(VENV)/.compiler
+
+# $(call install,EXTRAS)
+define install
+	@echo "installing shmconf[$(1)] into $(VENV) ..."
+	@rm -f shm/shmconf/_native*.so
+	@SHMCONF_BUILD_NOTE=$(abspath $(VENV))/.note \
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$(1)]'
+	@cat $(VENV)/.note >&2
+endef
+
+comma := ,
+
+$(VENV)/.agent: $(INSTALLED_FROM)
+	$(call install,agent)
+	@touch $@
+
+$(VENV)/.dev: $(INSTALLED_FROM)
+	$(call install,agent$(comma)dev)
+	@touch $(VENV)/.agent $@

@@ -1,0 +1,114 @@
+"""Snapshot: one version of a configuration, whole, in bytes of its own.
+
+A Snapshot never changes, whatever the agent does, and needs the segment no longer. Its bytes are decoded when first
+asked for. Containers are handed out fresh at each call, so changing one changes nothing for anybody else. It may be
+shared by threads and inherited through fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from . import codec
+from .attachment import Content
+from .errors import SegmentCorrupt
+from .paths import MISSING, PathLike, look_up
+
+
+class Snapshot(Mapping[Any, Any]):
+    """An immutable mapping: the top level of the configuration at one version.
+
+    `snap["db"]` is one key, `snap["db", "pool"]` a path of keys, `snap.get("db.pool.size")` a dotted path.
+    """
+
+    __slots__ = ("_content", "_metadata", "_tree")
+
+    def __init__(self, content: Content) -> None:
+        """Wrap verified bytes; nothing is decoded yet."""
+        self._content = content
+        self._tree: Any = MISSING
+        self._metadata: dict[str, Any] | None = None
+
+    @property
+    def version(self) -> int:
+        """The version, 1 or more; grows by 1 per publication."""
+        return self._content.version
+
+    @property
+    def epoch(self) -> int:
+        """The segment's random 64-bit number; (epoch, version) names a version for good."""
+        return self._content.epoch
+
+    @property
+    def published_at(self) -> int:
+        """When it was published, in ns since 1970."""
+        return self._content.published_at
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the payload in hexadecimal: equal digests are equal configurations."""
+        return str(self.metadata.get("digest", ""))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the agent noted of this version beside its payload (digest, files)."""
+        if self._metadata is None:
+            decoded = self._decode(self._content.metadata)
+            if not isinstance(decoded, dict):
+                raise SegmentCorrupt(f"the metadata of version {self.version} is not a map")
+            self._metadata = decoded
+        return self._metadata
+
+    @property
+    def payload(self) -> bytes:
+        """The msgpack document as it stands in the segment."""
+        return self._content.payload
+
+    def to_dict(self) -> dict[Any, Any]:
+        """The whole configuration as a fresh dict."""
+        tree = self._decode(self._content.payload)
+        if not isinstance(tree, dict):
+            raise SegmentCorrupt(f"version {self.version} is not a map")
+        return tree
+
+    def get(self, path: PathLike, default: Any = None) -> Any:
+        """The value at a path (dotted text or a tuple), or `default`. Raises PathError for malformed text only."""
+        found = self.look_up(path)
+        return default if found is MISSING else found
+
+    def look_up(self, path: PathLike) -> Any:
+        """The value at a path, fresh if it is a container, or paths.MISSING."""
+        if self._tree is MISSING:
+            self._tree = self.to_dict()
+        found = look_up(self._tree, path)
+        return codec.unpack(codec.pack(found)) if isinstance(found, (dict, list)) else found
+
+    def __getitem__(self, key: Any) -> Any:
+        """One key, or a tuple as a path. Raises KeyError."""
+        found = self.look_up(key if isinstance(key, tuple) else (key,))
+        if found is MISSING:
+            raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[Any]:
+        """The top level's keys, in the order of the merged files."""
+        if self._tree is MISSING:
+            self._tree = self.to_dict()
+        return iter(tuple(self._tree))
+
+    def __len__(self) -> int:
+        """How many keys the top level has."""
+        if self._tree is MISSING:
+            self._tree = self.to_dict()
+        return len(self._tree)
+
+    def __repr__(self) -> str:
+        """Version and size; never the values, which may be secret."""
+        return f"<Snapshot version {self.version}, {len(self._content.payload)} bytes>"
+
+    def _decode(self, data: bytes) -> Any:
+        try:
+            return codec.unpack(data)
+        except ValueError as error:
+            raise SegmentCorrupt(f"version {self.version}: {error}") from None
