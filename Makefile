@@ -45,7 +45,9 @@ clean: ## removes everything that these targets made
 
 # The environment is made anew for another interpreter, and the package installed anew for another compiler or when
 # what decides its installation has changed. A recipe that leaves its file alone leaves what depends on it alone.
-INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0], sys.prefix)' 2>/dev/null)
+# Version and path of the interpreter below any environment: PYTHON may be that of .venv itself, if it is activated.
+INTERPRETER := $(shell $(PYTHON) -c 'import os, sys; base = getattr(sys, "_base_executable", sys.executable); \
+  sys.stdout.write(sys.version.split()[0] + " " + os.path.realpath(base))' 2>/dev/null)
 COMPILER := $(if $(filter default undefined,$(origin CC)),as found,$(CC))
 
 .PHONY: FORCE
@@ -57,8 +59,8 @@ $(VENV)/.python: FORCE
 	test -n "$(INTERPRETER)" || fail "no $(PYTHON) here: install python3, 3.11 or newer (or: make PYTHON=...)"; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || fail "Python 3.11 or newer is needed, and $(PYTHON) is $(firstword $(INTERPRETER)) (or: make PYTHON=...)"; \
-	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || fail "$(PYTHON) has no venv: install python3-venv"; \
-	$(PYTHON) -m venv --clear $(VENV) && echo "$(INTERPRETER)" > $@
+	$(PYTHON) -c 'import venv, ensurepip; ensurepip.version()' 2>/dev/null || fail "$(PYTHON) has no venv: install python3-venv"; \
+	"$(wordlist 2,99,$(INTERPRETER))" -m venv --clear $(VENV) && echo "$(INTERPRETER)" > $@
 
 $(VENV)/.compiler: $(VENV)/.python FORCE
 	@test "$$(cat $@ 2>/dev/null)" = "$(COMPILER)" || echo "$(COMPILER)" > $@
@@ -69,7 +71,7 @@ INSTALLED_FROM := pyproject.toml setup.py shm/shmconf/_native.c $(VENV)/.python 
 define install
 	@echo "installing shmconf[$(1)] into $(VENV) ..."
 	@rm -f shm/shmconf/_native*.so
-	@SHMCONF_BUILD_NOTE=$(abspath $(VENV))/.note \
+	@SHMCONF_BUILD_NOTE=$(VENV)/.note \
 	  $(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$(1)]'
 	@cat $(VENV)/.note >&2
 endef

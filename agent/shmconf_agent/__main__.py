@@ -10,6 +10,13 @@ OWN = {"shmconf", "shmconf_agent"}
 def main() -> None:
     """Runs the command line; SystemExit carries the exit code."""
     try:
+        _command()
+    except KeyboardInterrupt:  # before or after what click looks after
+        sys.exit(130)
+
+
+def _command() -> None:
+    try:
         from shmconf_agent.cli import main as command
     except ImportError as error:
         package = (error.name or "").partition(".")[0]

@@ -61,6 +61,8 @@ def _encode_extension(value: Any) -> msgpack.ExtType:
         kind = EXT_DATE
     elif isinstance(value, time) and value.tzinfo is None:
         kind = EXT_TIME
+    elif isinstance(value, int):  # what msgpack's own integers do not hold comes here, too
+        raise OverflowError("an integer must be from -2**63 to 2**64 - 1")
     else:
         raise TypeError(f"a configuration cannot hold a {type(value).__name__}")
     return msgpack.ExtType(kind, value.isoformat().encode())

@@ -64,8 +64,9 @@ class WriterLock:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Somebody may have replaced the file between open and flock: then this lock excludes nobody.
                 if os.path.samestat(os.lstat(self._path), os.fstat(fd)):
-                    os.ftruncate(fd, 0)
-                    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                    with contextlib.suppress(OSError):  # a full file system: the lock holds without the number
+                        os.ftruncate(fd, 0)
+                        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
                     return fd
             except BlockingIOError:
                 holder = _holder(fd)

@@ -22,7 +22,7 @@ from .directories import check_name, reader_directories
 from .errors import Error, SegmentCorrupt, SegmentNotFound
 from .paths import MISSING, PathLike
 from .snapshot import Snapshot
-from .status import AgentStatus, Status
+from .status import ALIVE_SECONDS, AgentStatus, Status
 
 _REOPEN_SECONDS = 0.05  # a retired segment's successor is looked for at most this often
 _SNAPSHOT_CHECK_SECONDS = 1.0
@@ -55,14 +55,14 @@ def attach(name: str, *, wait: float | None = None, directory: str | os.PathLike
 def find(name: str, directory: str | os.PathLike[str] | None = None) -> Attachment:
     """The segment's attachment, published or not. Raises as `attach` does, but for a segment without a version."""
     check_name(name)
-    places = reader_directories(directory)
-    for place in places:
+    tried = []
+    for place in reader_directories(directory):
         try:
             return Attachment.open(place, name)
-        except SegmentNotFound:
-            continue
-    tried = ", ".join(str(place.path) for place in places)
-    raise SegmentNotFound(f"no segment {name!r} in {tried}; is its agent running?")
+        except SegmentNotFound as error:
+            closed = " (which this user may not enter)" if isinstance(error.__cause__, PermissionError) else ""
+            tried.append(f"{place.path}{closed}")
+    raise SegmentNotFound(f"no segment {name!r} in {', '.join(tried)}; is its agent running?")
 
 
 def read_status(name: str, attachment: Attachment, *, retries: int = 0, reopened: int = 0) -> Status:
@@ -85,7 +85,7 @@ def read_status(name: str, attachment: Attachment, *, retries: int = 0, reopened
         epoch=attachment.epoch,
         digest=digest,
         published_at=published_at,
-        agent_alive=age is not None and age <= waiting.ALIVE_SECONDS and agent.state != "stopped",
+        agent_alive=age is not None and age <= ALIVE_SECONDS and agent.state != "stopped",
         heartbeat_age=age,
         retired=retired,
         retries=retries + attachment.retries,
@@ -103,6 +103,7 @@ class Reader:
     def __init__(self, name: str, attachment: Attachment, first: Snapshot) -> None:
         """Use `attach`."""
         self.name = name
+        self._closed = False
         self._attachment: Attachment | None = attachment
         self._cached = first
         self._look_ups = 0
@@ -169,7 +170,9 @@ class Reader:
 
     def changes_async(self, after: int | None = None) -> AsyncGenerator[Snapshot]:
         """As `changes`, for `async for`; waits in a thread of its own, which ends with the generator."""
-        return waiting.changes_async(self, after)
+        from .asynchronous import changes_async  # see there why not above
+
+        return changes_async(self, after)
 
     def status(self) -> Status:
         """How the segment and its agent are; never raises for a damaged payload or a dead agent."""
@@ -182,6 +185,7 @@ class Reader:
         The mapping goes when the last call in flight lets go of it, so closing under a reading thread is safe.
         Idempotent.
         """
+        self._closed = True
         self._attachment = None
 
     def __enter__(self) -> Reader:
@@ -276,8 +280,12 @@ class Reader:
             return False
         if content is None:
             return False
+        if self._attachment is not old:  # another thread was faster, or closed this Reader
+            return True
         # Others may be reading the old mapping: it goes when the last of them lets go of it.
         self._attachment = successor
+        if self._closed:  # between the two lines before
+            self._attachment = None
         self._cached = Snapshot(content)
         self._past_retries += old.retries
         self._reopened += 1
@@ -298,5 +306,5 @@ def _agent_status(attachment: Attachment) -> AgentStatus:
     try:
         body = attachment.copy_status()
         return AgentStatus() if body is None else AgentStatus.decode(body)
-    except (Error, ValueError, TypeError) as error:
+    except (Error, ValueError) as error:
         return AgentStatus(state="unknown", warnings=(f"the status block is unreadable: {error}",))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 AHEAD = 1000
 RENEW_AT = 500
+_NEVER_REACHED = 1 << 62
 
 
 class Reservation:
@@ -25,6 +26,7 @@ class Reservation:
         self._path = path
         self._durable = 0
         self._problem: str | None = None
+        self.damage: str | None = None  # why what was reserved is not known; a file that never was is no damage
         self._wanted = 0
         self._renewal: threading.Thread | None = None
         self._read()
@@ -73,13 +75,16 @@ class Reservation:
             body, checksum = self._path.read_text("ascii").splitlines()
             if int(checksum, 16) != zlib.crc32(body.encode()):
                 raise ValueError("its checksum does not fit")
-            self._durable = int(json.loads(body)["reserved_through"])
+            through = json.loads(body)["reserved_through"]
+            if not isinstance(through, int) or not 0 <= through < _NEVER_REACHED:
+                raise ValueError("its number is out of range")
+            self._durable = through
         except FileNotFoundError:
             pass
         except OSError as error:
-            self._problem = error.strerror or str(error)
+            self.damage = self._problem = error.strerror or str(error)
         except (ValueError, KeyError, TypeError) as error:
-            self._problem = f"it was damaged ({error})"
+            self.damage = self._problem = f"it was damaged ({error})"
 
     def _write(self, through: int) -> None:
         body = json.dumps({"reserved_through": through})

@@ -34,14 +34,20 @@ class WritableSegment:
 
     @classmethod
     def build(cls, storage: Storage, path: Path, header: Header, mode: int, gid: int | None) -> WritableSegment:
-        """A new segment at version 0 in a file that nobody knows yet. Raises OSError, with nothing left behind."""
+        """A new segment at version 0 in a file that nobody knows yet.
+
+        Raises OSError, or SegmentFull where the file system has no room for it, with nothing left behind.
+        """
         fd = storage.create(path)
         try:
-            storage.allocate(fd, 0, layout.ROOMS_BASE)
+            try:
+                storage.allocate(fd, 0, layout.ROOMS_BASE)
+            except OSError as error:
+                raise SegmentFull(f"no room for a segment at {path}: {error.strerror}") from None
             mapping = storage.map(fd, header.max_bytes)
             mapping.write(0, header.encode())
             storage.set_access(fd, mode, gid)
-        except OSError:
+        except (SegmentFull, OSError):
             os.close(fd)
             os.unlink(path)
             raise
@@ -127,7 +133,7 @@ class WritableSegment:
     def write_status(self, body: bytes) -> None:
         """Replace the status block's body (at most 4,080 bytes), by the same latch as versions, of two copies."""
         mapping = self._mapping
-        number = mapping.load(layout.STATUS_LATEST) + 1
+        number = (mapping.load(layout.STATUS_LATEST) & layout.VERSION_MASK >> 1) + 1  # whatever damage left there
         copy = layout.status_offset(number)
         head = layout.STATUS_HEAD.pack(len(body), zlib.crc32(body))
         mapping.store(copy, 2 * number - 1)

@@ -22,13 +22,12 @@ class Snapshot(Mapping[Any, Any]):
     `snap["db"]` is one key, `snap["db", "pool"]` a path of keys, `snap.get("db.pool.size")` a dotted path.
     """
 
-    __slots__ = ("_content", "_metadata", "_tree")
+    __slots__ = ("_content", "_tree")
 
     def __init__(self, content: Content) -> None:
         """Wrap verified bytes; nothing is decoded yet."""
         self._content = content
         self._tree: Any = MISSING
-        self._metadata: dict[str, Any] | None = None
 
     @property
     def version(self) -> int:
@@ -48,17 +47,16 @@ class Snapshot(Mapping[Any, Any]):
     @property
     def digest(self) -> str:
         """SHA-256 of the payload in hexadecimal: equal digests are equal configurations."""
-        return str(self.metadata.get("digest", ""))
+        digest = self.metadata.get("digest")
+        return digest if isinstance(digest, str) else ""
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the agent noted of this version beside its payload (digest, files)."""
-        if self._metadata is None:
-            decoded = self._decode(self._content.metadata)
-            if not isinstance(decoded, dict):
-                raise SegmentCorrupt(f"the metadata of version {self.version} is not a map")
-            self._metadata = decoded
-        return self._metadata
+        """What the agent noted of this version beside its payload (digest, files); fresh at each call."""
+        decoded = self._decode(self._content.metadata)
+        if not isinstance(decoded, dict):
+            raise SegmentCorrupt(f"the metadata of version {self.version} is not a map")
+        return decoded
 
     @property
     def payload(self) -> bytes:
@@ -82,7 +80,12 @@ class Snapshot(Mapping[Any, Any]):
         if self._tree is MISSING:
             self._tree = self.to_dict()
         found = look_up(self._tree, path)
-        return codec.unpack(codec.pack(found)) if isinstance(found, (dict, list)) else found
+        if not isinstance(found, (dict, list)):
+            return found
+        try:
+            return codec.unpack(codec.pack(found))
+        except (ValueError, RecursionError) as error:
+            raise SegmentCorrupt(f"version {self.version} nests too deep to be copied: {error}") from None
 
     def __getitem__(self, key: Any) -> Any:
         """One key, or a tuple as a path. Raises KeyError."""

@@ -13,6 +13,7 @@ from typing import Any
 from . import codec, layout
 
 ALIVE_SECONDS = 3.0  # without a heartbeat for longer the agent counts as dead
+_OPTIONAL = {"last_error": str, "last_error_at": int}  # what may be None, and its type where it is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,8 @@ class AgentStatus:
         told = codec.unpack(body)
         if not isinstance(told, dict):
             raise ValueError("the status block is not a map")
-        known = {entry.name: told[entry.name] for entry in dataclasses.fields(cls) if entry.name in told}
-        for name in ("problems", "warnings"):
-            known[name] = tuple(str(text) for text in known.get(name) or ())
-        return cls(**known)
+        known = (entry for entry in dataclasses.fields(cls) if entry.name in told)
+        return cls(**{entry.name: _checked(entry, told[entry.name]) for entry in known})
 
     def _as_map(self, texts: int) -> dict[str, Any]:
         told = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
@@ -102,6 +101,15 @@ class Status:
     def serving_last_known_good(self) -> bool:
         """Whether the files are invalid now, or what is served is from before the agent's start."""
         return self.agent.last_error is not None or self.agent.stale
+
+
+def _checked(entry: dataclasses.Field[Any], value: Any) -> Any:
+    kind = _OPTIONAL.get(entry.name, type(entry.default))
+    if kind is tuple and isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return tuple(value)
+    if type(value) is kind or (value is None and entry.name in _OPTIONAL):
+        return value
+    raise ValueError(f"the status block's {entry.name} is of another type")
 
 
 def cut(text: str, most: int) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from .errors import Error
 from .mapping import Mapping, open_mapping
 
 
@@ -39,4 +40,7 @@ class Storage:
 
     def map(self, fd: int, length: int) -> Mapping:
         """A writable mapping that no forked child inherits."""
-        return open_mapping(fd, length, writable=True)
+        try:
+            return open_mapping(fd, length, writable=True)
+        except RuntimeError as error:  # pure Python where it may not write
+            raise Error(str(error)) from None

@@ -15,6 +15,7 @@ from .directories import Directory
 from .errors import SegmentNotFound, SegmentUntrusted
 
 _OTHERS_MAY_WRITE = 0o022
+_LOOK_UP = getattr(os, "O_PATH", os.O_RDONLY)  # a directory that may be entered need not be readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +31,22 @@ class OpenFile:
 def open_trusted(directory: Directory, file_name: str) -> OpenFile:
     """Open `file_name` in `directory` read-only after all trust checks.
 
-    Raises SegmentNotFound where the directory or the file is missing, SegmentUntrusted for everything that should
-    make the caller stop: a link, something that is not a regular file, a foreign owner, writable by others.
+    Raises SegmentNotFound where the directory or the file is missing or the directory may not be entered (then
+    caused by a PermissionError), SegmentUntrusted for everything that should make the caller stop: a link, something
+    that is not a regular file, a foreign owner, writable by others.
     """
     path = directory.path / file_name
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if directory.named else os.O_NOFOLLOW)
+    flags = _LOOK_UP | os.O_DIRECTORY | os.O_CLOEXEC | (0 if directory.named else os.O_NOFOLLOW)
     try:
         directory_fd = os.open(directory.path, flags)
     except FileNotFoundError:
         raise SegmentNotFound(f"no segment {path}") from None
+    except PermissionError as error:
+        raise SegmentNotFound(f"no permission to look for {path}") from error
     except OSError as error:
         raise SegmentUntrusted(f"cannot open the directory {directory.path}: {error.strerror}") from None
     try:
-        owners = _trusted_owners(directory, os.fstat(directory_fd))
-        return _open_in(directory_fd, file_name, path, owners)
+        return _open_in(directory_fd, file_name, path, directory)
     finally:
         os.close(directory_fd)
 
@@ -68,10 +71,13 @@ def _trusted_owners(directory: Directory, found: os.stat_result) -> frozenset[in
     return frozenset({0, caller, found.st_uid})
 
 
-def _open_in(directory_fd: int, file_name: str, path: os.PathLike[str], owners: frozenset[int]) -> OpenFile:
+def _open_in(directory_fd: int, file_name: str, path: os.PathLike[str], directory: Directory) -> OpenFile:
     try:
         # Looked at before it is opened: opening a device or a FIFO can have effects of its own.
-        _check(os.stat(file_name, dir_fd=directory_fd, follow_symlinks=False), path, owners)
+        found = _stat_in(directory_fd, file_name, path)
+        # An untrusted directory that does not hold the segment hides none that another place holds.
+        owners = _trusted_owners(directory, os.fstat(directory_fd))
+        _check(found, path, owners)
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         fd = os.open(file_name, flags, dir_fd=directory_fd)
     except FileNotFoundError:
@@ -84,6 +90,13 @@ def _open_in(directory_fd: int, file_name: str, path: os.PathLike[str], owners: 
         _check(found, path, owners)
         unless_checked.pop_all()
     return OpenFile(fd, found.st_dev, found.st_ino, found.st_size)
+
+
+def _stat_in(directory_fd: int, file_name: str, path: os.PathLike[str]) -> os.stat_result:
+    try:
+        return os.stat(file_name, dir_fd=directory_fd, follow_symlinks=False)
+    except PermissionError as error:  # the directory may not be entered
+        raise SegmentNotFound(f"no permission to look for {os.fspath(path)}") from error
 
 
 def _check(found: os.stat_result, path: os.PathLike[str], owners: frozenset[int]) -> None:

@@ -209,15 +209,17 @@ class Writer:
             found = Attachment.open(self._directory, self.name)
             content = found.copy_latest()
         except SegmentNotFound:
+            self._warn_of_lost_reservation()
             self._segment = self._build()
             self._storage.rename(self._aside, self.path)
             return
         except Error as error:
+            self._warn_of_lost_reservation()
             self._damage = str(error)
             self._floor = max(self._floor, self._damaged_latest())
             return
         version, retired = found.latest()
-        self._floor = max(version, found.header.floor)
+        self._floor = max(version, found.header.floor, 0 if version else self._floor)
         self._segment = self._take_over(found, retired)
         if self._segment is None:
             if content is None:
@@ -227,10 +229,18 @@ class Writer:
                 self._reserve()
                 self._replace(content.payload, content.metadata, content.published_at)
 
+    def _warn_of_lost_reservation(self) -> None:
+        if self._reservation and self._reservation.damage:
+            self._warnings.append(
+                "versions may have gone back: the segment was lost, and so was what the state directory had reserved: "
+                + self._reservation.damage
+            )
+
     def _take_over(self, found: Attachment, retired: bool) -> WritableSegment | None:
         """The segment to go on with, or None where it has to be replaced."""
         wanted = self._settings.max_bytes // layout.PAGE * layout.PAGE
-        if retired or found.header.max_bytes < wanted:
+        too_low = self._floor > max(found.latest()[0], found.header.floor)  # versions reserved since it was made
+        if retired or too_low or found.header.max_bytes < wanted:
             return None
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -271,16 +281,19 @@ class Writer:
             self._floor = max(self._floor, old.latest)
         successor = self._build()
         version = self._next_version(successor)
+        retired = old
         try:
             successor.publish(version, payload, metadata, published_at, self._settings.max_bytes)
-        except Error:
+            retired = old if old is not None else self._open_to_retire()
+            if retired is not None:
+                retired.retire()
+            self._storage.rename(self._aside, self.path)
+        except (Error, OSError):
             successor.close()
             os.unlink(self._aside)
+            if retired is not None and retired is not old:
+                retired.close()
             raise
-        retired = old if old is not None else self._open_to_retire()
-        if retired is not None:
-            retired.retire()
-        self._storage.rename(self._aside, self.path)
         self._segment = successor
         self._damage = None
         if retired is not None:
@@ -291,6 +304,8 @@ class Writer:
     def _open_to_retire(self) -> WritableSegment | None:
         """The file that stands in the way, if it is a segment of this format whose readers can be told."""
         try:
+            if not stat.S_ISREG(os.lstat(self.path).st_mode):  # to open a device or a FIFO can have effects of its own
+                return None
             fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return None

@@ -8,6 +8,7 @@ before or the version after, whole, and a fresh writer must go on from there wit
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,14 @@ from shmconf.storage import Storage
 from shmconf.writer import Settings, Writer
 
 SMALL, LARGE = 600, 30_000
-STEPS_AT_LEAST = {"publication": 30, "growth": 30, "status": 8, "replacement": 40, "larger max_bytes": 40, "takeover": 2}
+STEPS_AT_LEAST = {
+    "publication": 30,
+    "growth": 30,
+    "status": 8,
+    "replacement": 40,
+    "larger max_bytes": 40,
+    "takeover": 2,
+}
 
 
 class Crash(BaseException):
@@ -97,9 +105,8 @@ def payload(version: int, size: int = SMALL) -> bytes:
 
 
 def open_writer(place: Path, storage: Storage | None = None, max_bytes: int = 1 << 20) -> Writer:
-    return Writer(
-        Directory(place / "run", named=True), "web", Settings(max_bytes), state_directory=place / "state", storage=storage
-    )
+    directory = Directory(place / "run", named=True)
+    return Writer(directory, "web", Settings(max_bytes), state_directory=place / "state", storage=storage)
 
 
 def die(writer: Writer) -> None:
@@ -160,11 +167,9 @@ def crashed(place: Path, scenario: str, crash_at: int | None) -> Iterator[Crashi
     act, max_bytes = SCENARIOS[scenario]
     storage = CrashingStorage(crash_at)
     storage.armed = scenario in ("larger max_bytes", "takeover")
-    locks_before = None
     try:
         writer = open_writer(place, storage, max_bytes)
     except Crash:
-        assert locks_before is None
         yield storage
         return
     storage.armed = True
@@ -224,7 +229,7 @@ def check_rooms(writer: Writer) -> None:
     """No two slots own a page in common, and all lies within the file."""
     assert writer._segment is not None
     slots = sorted((room.page, room.end) for _, room in writer._segment._whole_slots())
-    assert all(first[1] <= second[0] for first, second in zip(slots, slots[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(slots))
     assert slots[-1][1] * 4096 <= writer.size
 
 
