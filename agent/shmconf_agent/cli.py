@@ -14,11 +14,12 @@ from shmconf.directories import check_name, writer_directory
 from . import cli_read, config
 from .config import AgentConfig
 from .events import problem_fields
-from .exits import DONE, FAILED, INVALID, UNAVAILABLE, USAGE
+from .exits import DONE, FAILED, INTERRUPTED, INVALID, UNAVAILABLE, USAGE
 from .options import Options, UsageProblem, pass_options, state_directory
 from .problems import Invalid
 from .progress import Progress
 
+_PATH = click.Path(path_type=Path, readable=False)  # whoever uses it says what is wrong with it
 _FORMAT = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 
@@ -44,6 +45,8 @@ class Verbs(click.Group):
                 raise
             where = f"{error.filename}: " if error.filename else ""
             _fail(context, f"{where}{error.strerror or error}", FAILED)
+        except KeyboardInterrupt:
+            context.exit(INTERRUPTED)
 
 
 def _fail(context: click.Context, message: str, code: int, prefix: str = "shmconf: ") -> None:
@@ -52,12 +55,12 @@ def _fail(context: click.Context, message: str, code: int, prefix: str = "shmcon
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--config", "config_file", type=_PATH, metavar="FILE",
               help="The agent's file; else shmconf.toml here, then /etc/shmconf/shmconf.toml.")
-@click.option("--runtime-dir", type=click.Path(path_type=Path), metavar="D",
+@click.option("--runtime-dir", type=_PATH, metavar="D",
               help="Where segments live; else what the agent's file says, $SHMCONF_DIR, then /run/shmconf and the "
               "user's own places.")
-@click.option("--state-dir", type=click.Path(path_type=Path), metavar="D",
+@click.option("--state-dir", type=_PATH, metavar="D",
               help="Where the agent keeps what must outlive a reboot.")
 @click.version_option(shmconf.__version__, package_name="shmconf", message="shmconf %(version)s")
 @click.pass_context

@@ -17,7 +17,6 @@ from .exits import DONE, FAILED, NOT_ALIVE, REJECTED, TIMED_OUT, UNAVAILABLE
 from .options import Options, pass_options
 from .render import as_json, as_raw, as_yaml, status_fields, status_text, when
 
-_INTERRUPTED = 130
 _POLL_SECONDS = 0.05
 
 
@@ -84,18 +83,15 @@ def watch(
             click.echo(f"watching {segment} from version {after}", err=True)
         value = MISSING if path is None or after < now.version else now.look_up(path)
         lines = 0
-        try:
-            for snapshot in reader.changes(after=after, timeout=timeout):
-                if path is not None:
-                    before, value = value, snapshot.look_up(path)
-                    if _same(before, value):
-                        continue
-                click.echo(_line(snapshot, path, value, form))
-                lines += 1
-                if lines == count:
-                    return
-        except KeyboardInterrupt:
-            context.exit(_INTERRUPTED)
+        for snapshot in reader.changes(after=after, timeout=timeout):
+            if path is not None:
+                before, value = value, snapshot.look_up(path)
+                if _same(before, value):
+                    continue
+            click.echo(_line(snapshot, path, value, form))
+            lines += 1
+            if lines == count:
+                return
     click.echo(f"no new version within {timeout:g} s", err=True)
     context.exit(TIMED_OUT)
 
@@ -143,7 +139,7 @@ def status(
     if form == "json":
         fields = [status_fields(each) for each in statuses]
         click.echo(json.dumps(fields[0] if segment is not None else fields, indent=2))
-    else:
+    elif statuses:
         click.echo("\n".join(status_text(each) for each in statuses))
     codes = [_exit_code(each) for each in statuses] + [FAILED] * unreadable
     context.exit(max(codes, key=(DONE, REJECTED, NOT_ALIVE, UNAVAILABLE, FAILED).index))

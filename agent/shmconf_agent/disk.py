@@ -51,13 +51,15 @@ class Standing:
     entries: the directory entries, by real path, whose exchange changes what the path leads to: each link on the way
       and, last, the file itself or the first thing missing.
     holder: the real directory of the last entry.
-    absent: why there is no regular file, in words; `missing` if that is because nothing is there.
+    absent: why there is no regular file, in words; `missing` if that is because nothing is there, `dangling` if it is a
+      link that leads there.
     """
 
     entries: tuple[str, ...]
     stamp: Stamp | None = None
     absent: str | None = None
     missing: bool = False
+    dangling: bool = False
     is_directory: bool = False
 
     @property
@@ -175,7 +177,8 @@ class Survey:
         else:
             self._note(walk.entries)
         if walk.failure is not None or walk.status is None:
-            return Standing(walk.entries, absent=walk.failure, missing=walk.missing)
+            dangling = walk.missing and len(walk.entries) > len(parent.entries) + 1
+            return Standing(walk.entries, absent=walk.failure, missing=walk.missing, dangling=dangling)
         mode = walk.status.st_mode
         if stat.S_ISREG(mode):
             return Standing(walk.entries, _stamp(walk.real, walk.status))

@@ -12,3 +12,4 @@ NOT_ALIVE: Final = 4  # status: no live agent
 UNAVAILABLE: Final = 69  # no such segment, or no agent
 TIMED_OUT: Final = 75
 INVALID: Final = 78  # the configuration is invalid
+INTERRUPTED: Final = 130  # by Ctrl-C, as shells have it

@@ -23,7 +23,7 @@ class Output:
     """Where an agent's events go. `say` may be called from any thread."""
 
     def __init__(self, as_json: bool) -> None:
-        """as_json: all events to stdout, a line of JSON each. Else publications and rejections there, others to stderr."""
+        """as_json: a line of JSON for each event, to stdout. Else text, and only publications and rejections there."""
         self._as_json = as_json
         self._lines: queue.Queue[tuple[int, str] | None] = queue.Queue(_MOST_LINES)
         self._dropped = 0

@@ -27,6 +27,8 @@ from .validate import BadSchema, Schema
 
 _STAGE_SECONDS = 60.0  # how long parsing, merging or validating may take before the agent counts as stuck
 
+_Spot = tuple[str, Path, Path]  # file, the path that it is mounted at, the path within it
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -130,23 +132,47 @@ class Pipeline:
             self._schema_key = (schema_key[0], self.schema_stamp())
         self._refuse(self._schema.problems(tree), layers, texts)
 
-    def _refuse(self, found: Iterable[tuple[Path, str]], layers: Sequence[Layer], texts: Sequence[SourceLayer]) -> None:
+    def _refuse(
+        self, found: Iterable[tuple[Path, str]], layers: Sequence[Layer], texts: Sequence[SourceLayer]
+    ) -> None:
         """Raise Invalid for what was found, each at the place of the layer that set the value."""
-        problems = [self._placed(path, message, layers, texts) for path, message in found]
-        if problems:
-            order = {text.file: index for index, text in enumerate(texts)}
-            raise Invalid(sorted(problems, key=lambda each: (order.get(each.file or "", -1), each.line or 0)))
+        found = list(found)
+        if not found:
+            return
+        wanted = [_where_to_look(path, layers) for path, _ in found]
+        places = _locate([spot for spots in wanted for spot in spots], texts)
+        problems = []
+        for (path, message), spots in zip(found, wanted, strict=True):
+            said = f"{format_path(path)}: {message}" if path else message
+            placed = next((spot for spot in spots if places.get(spot) is not None), None)
+            if placed is None:
+                problems.append(Problem(said, texts[-1].file if texts else None))
+            else:
+                problems.append(Problem(said, placed[0], *places[placed] or ()))
+        order = {text.file: index for index, text in enumerate(texts)}
+        raise Invalid(sorted(problems, key=lambda each: (order.get(each.file or "", -1), each.line or 0)))
 
-    def _placed(self, path: Path, message: str, layers: Sequence[Layer], texts: Sequence[SourceLayer]) -> Problem:
-        said = f"{format_path(path)}: {message}" if path else message
-        # Where a path is not there itself (a missing key), the map that lacks it is.
-        for length in range(len(path), -1, -1):
-            for layer, inner in provenance(layers, path[:length]):
-                data = next(text.data for text in texts if (text.file, text.at) == (layer.file, layer.at))
-                place = formats.locate(data, inner, file=layer.file)
-                if place is not None:
-                    return Problem(said, layer.file, *place)
-        return Problem(said, texts[-1].file if texts else None)
+
+def _where_to_look(path: Path, layers: Sequence[Layer]) -> list[_Spot]:
+    """Where the path may stand, the likeliest first: where it is not itself (a missing key), the map that lacks it."""
+    return [
+        (layer.file, layer.at, inner)
+        for length in range(len(path), -1, -1)
+        for layer, inner in provenance(layers, path[:length])
+    ]
+
+
+def _locate(spots: Iterable[_Spot], texts: Sequence[SourceLayer]) -> dict[_Spot, tuple[int, int] | None]:
+    """Line and column of each spot; every file is read once, however many there are in it."""
+    places: dict[_Spot, tuple[int, int] | None] = {}
+    wanted: dict[tuple[str, Path], list[Path]] = {}
+    for file, at, inner in dict.fromkeys(spots):
+        wanted.setdefault((file, at), []).append(inner)
+    for (file, at), paths in wanted.items():
+        data = next(text.data for text in texts if (text.file, text.at) == (file, at))
+        for inner, place in zip(paths, formats.locate_many(data, paths, file=file), strict=True):
+            places[file, at, inner] = place
+    return places
 
 
 def _stamp(file: FilePath) -> tuple[int, ...] | None:

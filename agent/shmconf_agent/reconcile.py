@@ -162,6 +162,7 @@ class Reconciler:
         elif self._publisher.publish(verdict, view.changed, began):
             self._files.accept(view)
         else:
+            self._files.reject(view)
             self._retry_at = time.monotonic() + _RETRY_SECONDS
 
     def _notes(self, view: View, now: float) -> list[str]:
@@ -175,7 +176,8 @@ class Reconciler:
         return notes
 
     def _sleep_until(self, moment: float) -> None:
-        if not self._stopping:
+        # Looking clears `_wake`: what else was asked for in the meantime stands in these two.
+        if not (self._stopping or self._again):
             self._wake.wait(min(max(moment - time.monotonic(), 0.0), _LONGEST_SLEEP))
 
     def _close(self) -> None:

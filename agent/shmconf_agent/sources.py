@@ -142,11 +142,13 @@ class SourceFiles:
         return view
 
     def unchanged(self, view: View) -> bool:
-        """Whether this view may be published still: looks once more. An overdue view may, whatever happened since."""
+        """Whether this view, which was ready, may be published still: looks once more. An overdue one may, whatever
+        happened since."""
         if view.overdue:
             return True
         fresh = self.look()
-        return fresh.ready and fresh.fingerprint == view.fingerprint
+        in_flux_then = {flux.file for flux in view.in_flux}
+        return fresh.fingerprint == view.fingerprint and all(flux.file in in_flux_then for flux in fresh.in_flux)
 
     def accept(self, view: View) -> None:
         """This view was published, or equals what is published."""
@@ -309,7 +311,7 @@ class SourceFiles:
                 gathered.problems.append(Problem(file.failure, shown))
             elif file.absence is None:
                 pending = True
-            elif path in listed and not (listing.kind == "file" and source.optional and file.absence.missing):
+            elif path in listed and not _is_excused(file.absence, source, listing):
                 gathered.problems.append(Problem(_why_absent(file.absence, listing), shown))
         is_empty = count == len(gathered.layers) + len(gathered.problems) and not membership.is_schema
         if listing.failure is not None and not listing.missing:
@@ -339,9 +341,16 @@ class SourceFiles:
         return min(times)
 
 
+def _is_excused(absence: Standing, source: Source, listing: Listing) -> bool:
+    """Whether nothing need be there: for an optional file, or where it was listed a moment before it went."""
+    if listing.kind == "file":
+        return source.optional and absence.missing
+    return absence.missing and not absence.dangling
+
+
 def _why_absent(absence: Standing, listing: Listing) -> str:
     reason = absence.absent or ""
-    if listing.kind == "file" and absence.missing and ";" not in reason:
+    if listing.kind == "file" and absence.missing and not absence.dangling:
         return f"{reason}; create it, or mark the source optional"
     return reason
 

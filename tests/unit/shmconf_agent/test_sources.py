@@ -290,6 +290,27 @@ def test_a_lone_change_can_be_built_at_once_and_is_ready_after_settling(tmp_path
     assert bench.files.unchanged(view)
 
 
+def test_what_was_taken_at_once_may_be_published_at_once(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", "b.yaml")
+    bench = Bench(tmp_path, "./")
+    view = bench.all()
+    assert view.ready
+    assert bench.files.unchanged(view)
+    (tmp_path / "b.yaml").write_bytes(b"b")
+    assert not bench.files.unchanged(view)
+
+
+def test_a_file_that_goes_between_its_listing_and_its_turn_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "a.yaml", "b.yaml")
+    bench = Bench(tmp_path, "./", "*.yaml")
+    bench.files._wall_ns = lambda: (tmp_path / "a.yaml").unlink(missing_ok=True) or 0
+    view = bench.all()
+    assert problems(view) == []
+    assert layers(view) == ["./b.yaml", "b.yaml"]
+
+
 def test_a_change_that_was_taken_back_leaves_nothing_to_judge(tmp_path: Path) -> None:
     write(tmp_path, "a.yaml")
     bench = Bench(tmp_path, "a.yaml")

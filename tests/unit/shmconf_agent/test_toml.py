@@ -126,9 +126,7 @@ def test_deep_nesting_ends_at_the_limit(text: str) -> None:
 def test_the_deepest_that_is_let_through() -> None:
     assert read("a = [[]]\n[b.c]", Limits(max_depth=3))
     for text, place in (("a = [[[]]]", "1:7"), ("[b.c.d]", "1:6"), ("[[b.c]]", "1:1"), ("[b.c]\nd.e = 1", "2:1")):
-        assert problems_of(text, Limits(max_depth=3)) == [
-            f"c.toml:{place}: nested deeper than the limit max_depth = 3"
-        ]
+        assert problems_of(text, Limits(max_depth=3)) == [f"c.toml:{place}: nested deeper than the limit max_depth = 3"]
 
 
 def test_nodes_are_limited() -> None:
