@@ -10,23 +10,19 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
 
-from .waiting import changes_since, starting_point
-
-if TYPE_CHECKING:
-    from .reader import Reader
-    from .snapshot import Snapshot
+from .snapshot import Snapshot
+from .waiting import Followed, changes_since, starting_point
 
 _SLICE_SECONDS = 1.0
 
 
-def changes_async(reader: Reader, after: int | None) -> AsyncGenerator[Snapshot]:
+def changes_async(reader: Followed, after: int | None) -> AsyncGenerator[Snapshot]:
     """As `Reader.changes`; what counts as new is decided now, not at the first step."""
     return _changes(reader, starting_point(reader, after))
 
 
-async def _changes(reader: Reader, seen: tuple[int, int]) -> AsyncGenerator[Snapshot]:
+async def _changes(reader: Followed, seen: tuple[int, int]) -> AsyncGenerator[Snapshot]:
     loop = asyncio.get_running_loop()
     latest: asyncio.Queue[Snapshot | Exception] = asyncio.Queue(maxsize=1)
     ended = threading.Event()

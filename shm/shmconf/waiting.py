@@ -11,33 +11,57 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .reader import Reader
-    from .snapshot import Snapshot
+from .attachment import Attachment
+from .snapshot import Snapshot
 
 _SLICE_SECONDS = 1.0
 
 
-def wait_version(reader: Reader, after: int, timeout: float | None) -> int | None:
+class Followed(Protocol):
+    """What waiting needs of a Reader."""
+
+    name: str
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the segment in use."""
+
+    def attachment(self) -> Attachment:
+        """The attachment in use. Raises Error once there is none."""
+
+    def identity(self) -> tuple[int, int]:
+        """(epoch, version) as published now."""
+
+    def snapshot(self) -> Snapshot:
+        """The latest version, whole."""
+
+    def sleep(self, attachment: Attachment, seen: int, seconds: float) -> None:
+        """One slice of a wait; afterwards the segment's name is looked at."""
+
+    def has_moved(self) -> bool:
+        """Whether the epoch is another than at first."""
+
+
+def wait_version(reader: Followed, after: int, timeout: float | None) -> int | None:
     """The version once it is greater than `after`; None after `timeout` seconds."""
     found = _wait(reader, timeout, partial(_is_news, reader, after, reader.epoch))
     return None if found is None else found[1]
 
 
-def changes(reader: Reader, after: int | None, timeout: float | None) -> Iterator[Snapshot]:
+def changes(reader: Followed, after: int | None, timeout: float | None) -> Iterator[Snapshot]:
     """Snapshots of new versions; `seen` compares epochs too, so a replaced segment's first version is news."""
     return changes_since(reader, starting_point(reader, after), timeout)
 
 
-def starting_point(reader: Reader, after: int | None) -> tuple[int, int]:
+def starting_point(reader: Followed, after: int | None) -> tuple[int, int]:
     """The (epoch, version) that `after` means now; None means the version published now."""
     epoch, version = reader.identity()
     return epoch, version if after is None else after
 
 
-def changes_since(reader: Reader, seen: tuple[int, int], timeout: float | None) -> Iterator[Snapshot]:
+def changes_since(reader: Followed, seen: tuple[int, int], timeout: float | None) -> Iterator[Snapshot]:
     """Snapshots of what differs from `seen`, until `timeout` seconds pass without one."""
     while _wait(reader, timeout, partial(_differs, seen)) is not None:
         snapshot = reader.snapshot()
@@ -46,7 +70,7 @@ def changes_since(reader: Reader, seen: tuple[int, int], timeout: float | None) 
             yield snapshot
 
 
-def _is_news(reader: Reader, after: int, began_in: int, identity: tuple[int, int]) -> bool:
+def _is_news(reader: Followed, after: int, began_in: int, identity: tuple[int, int]) -> bool:
     epoch, version = identity
     if epoch != began_in or reader.has_moved():  # `after` may be a number of the segment before
         return version >= 1 and (version != after or epoch != began_in)
@@ -59,7 +83,7 @@ def _differs(seen: tuple[int, int], identity: tuple[int, int]) -> bool:
 
 
 def _wait(
-    reader: Reader, timeout: float | None, is_news: Callable[[tuple[int, int]], bool]
+    reader: Followed, timeout: float | None, is_news: Callable[[tuple[int, int]], bool]
 ) -> tuple[int, int] | None:
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
