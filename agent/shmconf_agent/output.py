@@ -42,20 +42,24 @@ class Output:
             self._dropped += 1
 
     def close(self) -> None:
-        """Give what is queued a second to be written."""
+        """Give what is queued a second or two to be written."""
         try:
-            self._lines.put_nowait(None)
+            self._lines.put(None, timeout=_SETTLE_SECONDS)
         except queue.Full:
             return
         self._thread.join(_SETTLE_SECONDS)
 
     def _write_all(self) -> None:
         while (line := self._lines.get()) is not None:
-            descriptor, text = line
-            _write(descriptor, text)
-            if self._dropped and self._lines.empty():
-                dropped, self._dropped = self._dropped, 0
-                _write(self._err, f"shmconf: {dropped} lines were dropped here, as nobody read them")
+            _write(*line)
+            if self._lines.empty():
+                self._tell_of_dropped()
+        self._tell_of_dropped()
+
+    def _tell_of_dropped(self) -> None:
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            _write(self._err, f"shmconf: {dropped} lines were dropped here, as nobody read them")
 
 
 def _descriptor(stream: TextIO | None) -> int:

@@ -128,14 +128,14 @@ class Writer:
         return version
 
     def keep_linked(self) -> bool:
-        """Put the segment back where its name leads nowhere or elsewhere; whether that was needed.
+        """Confirm the locks, and put the segment back where its name leads elsewhere; whether that was needed.
 
         To be called every now and then. Raises what `publish` raises.
         """
+        self._confirm_locks()
         segment = self._segment
         if segment is None or segment.is_link_of(self.path):
             return False
-        self._confirm_locks()
         content = self.published()
         if content is None:
             self._segment = self._build()

@@ -1,0 +1,263 @@
+"""Publication: what becomes a version, what the status block says, and what is kept for after a reboot."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmconf
+from shmconf import codec
+from shmconf.directories import Directory
+from shmconf.errors import SegmentLocked
+from shmconf_agent.config import SegmentConfig, Source
+from shmconf_agent.events import Event, Published, Rejected, Said
+from shmconf_agent.pipeline import Candidate
+from shmconf_agent.problems import Invalid, Problem
+from shmconf_agent.publish import Publisher
+
+
+def candidate(tree: dict[Any, Any], files: tuple[str, ...] = ("base.yaml",), blank: tuple[str, ...] = ()) -> Candidate:
+    payload = codec.pack(tree)
+    return Candidate(tree, payload, hashlib.sha256(payload).hexdigest(), files, blank)
+
+
+class Bench:
+    """Publishers of one segment, one after the other, and what they said."""
+
+    def __init__(self, root: Path) -> None:
+        self.run, self.state = root / "run", root / "state"
+        self.run.mkdir(mode=0o755)
+        self.said: list[Event] = []
+        self.open: list[Publisher] = []
+        self.settings: dict[str, Any] = {}
+
+    def publisher(self) -> Publisher:
+        config = SegmentConfig("web", self.run, (Source("base.yaml"),), **self.settings)
+        made = Publisher(config, Directory(self.run, named=True), self.state, self.said.append)
+        self.open.append(made)
+        return made
+
+    def publish(self, publisher: Publisher, tree: dict[Any, Any], **more: Any) -> bool:
+        return publisher.publish(candidate(tree, **more), ["base.yaml"], time.monotonic())
+
+    def status(self) -> shmconf.Status:
+        with shmconf.attach("web", directory=self.run) as reader:
+            return reader.status()
+
+    def value(self) -> dict[Any, Any]:
+        with shmconf.attach("web", directory=self.run) as reader:
+            return reader.snapshot().to_dict()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    for publisher in made.open:
+        publisher.close()
+
+
+def test_equal_content_publishes_nothing(bench: Bench) -> None:
+    publisher = bench.publisher()
+    assert publisher.version == 0
+    assert bench.publish(publisher, {"a": 1})
+    assert bench.publish(publisher, {"a": 1})
+    assert publisher.version == 1
+    assert bench.publish(publisher, {"a": 2})
+    assert publisher.version == 2
+    assert [event.version for event in bench.said] == [1, 2]
+    assert all(isinstance(event, Published) for event in bench.said)
+
+
+def test_order_and_type_are_content(bench: Bench) -> None:
+    publisher = bench.publisher()
+    for tree in ({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"b": 2.0, "a": 1}, {"b": 2.0, "a": True}):
+        bench.publish(publisher, tree)
+    assert publisher.version == 4
+
+
+def test_the_same_content_after_a_restart_is_no_new_version(bench: Bench) -> None:
+    first = bench.publisher()
+    bench.publish(first, {"a": 1})
+    first.close()
+    second = bench.publisher()
+    assert second.version == 1
+    bench.publish(second, {"a": 1})
+    assert second.version == 1
+
+
+def test_a_rejection_changes_nothing_but_the_status(bench: Bench) -> None:
+    publisher = bench.publisher()
+    bench.publish(publisher, {"a": 1})
+    publisher.reject([Problem("is odd", "base.yaml", 3, 7), Problem("is odder", "base.yaml", 4, 1)])
+    status = bench.status()
+    assert status.last_error == "base.yaml:3:7: is odd (and 1 more)"
+    assert status.agent.problems == ("base.yaml:3:7: is odd", "base.yaml:4:1: is odder")
+    assert (status.agent.problem_count, status.agent.rejections, status.version) == (2, 1, 1)
+    assert status.serving_last_known_good
+    assert bench.value() == {"a": 1}
+    publisher.reject([Problem("is odd", "base.yaml", 3, 7), Problem("is odder", "base.yaml", 4, 1)])
+    assert len([event for event in bench.said if isinstance(event, Rejected)]) == 1
+    bench.publish(publisher, {"a": 1})
+    status = bench.status()
+    assert (status.last_error, status.agent.problems, status.version) == (None, (), 1)
+    assert not status.serving_last_known_good
+    assert isinstance(bench.said[-1], Said)
+    assert "valid again and equal" in bench.said[-1].line()
+
+
+def test_many_long_problems_fit_the_status_block_and_are_counted(bench: Bench) -> None:
+    publisher = bench.publisher()
+    bench.publish(publisher, {"a": 1})
+    publisher.reject([Problem(f"{number} " + "long " * 1000, "base.yaml") for number in range(500)])
+    status = bench.status()
+    assert status.agent.problem_count == 500
+    assert status.agent.problems[0].startswith("base.yaml: 0 long")
+
+
+def test_last_known_good_is_served_when_nothing_is_visible(bench: Bench) -> None:
+    first = bench.publisher()
+    bench.publish(first, {"a": 1})
+    first.close()
+    shutil.rmtree(bench.run)
+    bench.run.mkdir(mode=0o755)
+    second = bench.publisher()
+    assert second.version == 0
+    second.reject([Problem("is odd", "base.yaml")])
+    assert second.version > 1
+    assert bench.value() == {"a": 1}
+    assert bench.status().agent.stale
+    assert [type(event) for event in bench.said[-2:]] == [Published, Rejected]
+    assert bench.said[-2].line().endswith("(last known good, from before this start)")
+    served = second.version
+    bench.publish(second, {"a": 1})
+    assert second.version == served
+    assert not bench.status().serving_last_known_good
+
+
+def test_valid_files_after_a_reboot_do_not_go_by_way_of_last_known_good(bench: Bench) -> None:
+    first = bench.publisher()
+    bench.publish(first, {"a": 1})
+    first.close()
+    shutil.rmtree(bench.run)
+    bench.run.mkdir(mode=0o755)
+    second = bench.publisher()
+    bench.publish(second, {"a": 2})
+    assert second.version == 1001  # beyond all that were reserved
+    assert bench.value() == {"a": 2}
+
+
+@pytest.mark.parametrize("wiped", [False, True], ids=["taken over", "after a reboot"])
+def test_a_successor_knows_which_files_had_content(bench: Bench, wiped: bool) -> None:
+    first = bench.publisher()
+    bench.publish(first, {"a": 1}, files=("base.yaml", "empty.yaml"), blank=("empty.yaml",))
+    first.close()
+    if wiped:
+        shutil.rmtree(bench.run)
+        bench.run.mkdir(mode=0o755)
+    assert bench.publisher().nonblank_files() == {"base.yaml"}
+
+
+def test_a_rejection_right_after_a_take_over_marks_what_is_served_as_stale(bench: Bench) -> None:
+    first = bench.publisher()
+    bench.publish(first, {"a": 1})
+    first.close()
+    second = bench.publisher()
+    assert bench.status().agent.state == "starting"
+    second.reject([Problem("is odd", "base.yaml")])
+    assert bench.status().agent.stale
+    assert second.version == 1
+
+
+def test_what_does_not_fit_is_refused_and_something_smaller_taken(bench: Bench) -> None:
+    bench.settings["max_bytes"] = 1 << 20
+    publisher = bench.publisher()
+    bench.publish(publisher, {"a": 1})
+    assert not bench.publish(publisher, {"a": "x" * (2 << 20)})
+    assert publisher.version == 1
+    assert "cannot be published" in bench.status().last_error
+    assert bench.publish(publisher, {"a": 3})
+    assert publisher.version == 2
+    assert bench.status().last_error is None
+
+
+def test_notes_are_warnings_and_said_once(bench: Bench) -> None:
+    publisher = bench.publisher()
+    bench.publish(publisher, {"a": 1})
+    for notes in (["one"], ["one"], ["one", "two"], ["one", "two"]):
+        publisher.note(notes)
+        publisher.tick()
+    assert [event.text for event in bench.said if isinstance(event, Said)] == ["one", "two"]
+    assert bench.status().agent.warnings == ("one", "two")
+    publisher.note([])
+    assert bench.status().agent.warnings == ()
+
+
+def test_a_removed_segment_is_put_back_by_the_next_tick(bench: Bench) -> None:
+    publisher = bench.publisher()
+    bench.publish(publisher, {"a": 1})
+    publisher.tick()
+    (bench.run / "web.shmconf").unlink()
+    publisher.tick()
+    assert bench.value() == {"a": 1}
+    assert publisher.version == 2
+    publisher.tick()
+    assert [event.line() for event in bench.said if isinstance(event, Said)] == [
+        "web: the segment file was removed; put back as version 2"
+    ]
+
+
+def test_a_segment_that_cannot_be_put_back_is_a_warning_and_said_once_at_most(bench: Bench, tmp_path: Path) -> None:
+    publisher = bench.publisher()
+    bench.publish(publisher, {"a": 1})
+    with shmconf.attach("web", directory=bench.run) as reader:
+        bench.run.rename(tmp_path / "away")
+        bench.run.write_text("in the way")
+        said = len(bench.said)
+        for _ in range(3):
+            publisher.note([])
+            publisher.tick()
+        assert any("cannot be put back" in warning for warning in reader.status().agent.warnings)
+        assert len(bench.said) <= said + 1
+        bench.run.unlink()
+        (tmp_path / "away").rename(bench.run)
+        publisher.tick()
+        assert reader.status().agent.warnings == ()
+
+
+def test_a_second_publisher_is_refused(bench: Bench) -> None:
+    bench.publisher()
+    with pytest.raises(SegmentLocked, match=f"process {os.getpid()}"):
+        bench.publisher()
+
+
+def test_an_unknown_group_is_refused_and_holds_no_lock(bench: Bench) -> None:
+    bench.settings["group"] = "no-such-group-here"
+    with pytest.raises(Invalid, match="no group 'no-such-group-here'"):
+        bench.publisher()
+    bench.settings.clear()
+    bench.publisher()
+
+
+def test_mode_is_that_of_the_configuration(bench: Bench) -> None:
+    bench.settings["mode"] = 0o604
+    bench.publish(bench.publisher(), {"a": 1})
+    assert (bench.run / "web.shmconf").stat().st_mode & 0o777 == 0o604
+
+
+def test_close_says_stopped_and_the_segment_stays(bench: Bench) -> None:
+    publisher = bench.publisher()
+    bench.publish(publisher, {"a": 1})
+    publisher.beat()
+    assert bench.status().agent_alive
+    publisher.close()
+    status = bench.status()
+    assert (status.agent.state, status.agent_alive, status.heartbeat_age) == ("stopped", False, None)
+    assert bench.value() == {"a": 1}
