@@ -66,7 +66,9 @@ class Pipeline:
 
     def schema_stamp(self) -> tuple[object, ...]:
         """What differs once a file that the schema refers to, or should, has changed; no content is read."""
-        return tuple(_stamp(file) for file in self._schema_files)
+        # The schema's own file is followed like a source, with its grace for a file that is put back at once.
+        own = self._config.base / (self._config.schema or "")
+        return tuple(_stamp(file) for file in self._schema_files if file != own)
 
     def run(self, view: View, progress: Progress) -> Candidate:
         """The candidate that the sources make. Raises Invalid with every problem found, in the order of the files.

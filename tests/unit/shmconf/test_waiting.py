@@ -316,10 +316,11 @@ def test_changes_async(reader: Any, writer: Any, publish: Callable[..., int], un
                 break
             await asyncio.to_thread(publish, writer, {"n": snapshot["n"] + 1})
         await changes.aclose()
+        # While the loop goes on: the thread ends with the generator, not only with the loop.
+        await asyncio.to_thread(until, lambda: not waiting_threads(), "the waiting thread ends", 5)
         return seen
 
     assert asyncio.run(asyncio.wait_for(follow(), 30)) == [1, 2, 3]
-    until(lambda: not waiting_threads(), "the waiting thread ends with the generator", 5)
 
 
 def test_changes_async_begins_with_the_next_version(reader: Any, writer: Any, publish: Callable[..., int]) -> None:
