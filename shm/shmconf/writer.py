@@ -68,6 +68,7 @@ class Writer:
         self._damage: str | None = None
         self._status_body: bytes | None = None
         self._reserved = False
+        self._beating = False  # whether a successor has a living agent from its first moment on
         self._warnings: list[str] = []
         with contextlib.ExitStack() as unless_open:
             self._locks = [
@@ -154,6 +155,7 @@ class Writer:
 
     def beat(self) -> None:
         """Say that the agent lives. From any thread, until close()."""
+        self._beating = True
         segment = self._segment
         if segment is not None:
             # Closed by a replacement in the other thread at this very moment: its successor gets the next beat.
@@ -272,6 +274,8 @@ class Writer:
         )
         if self._status_body is not None:
             segment.write_status(self._status_body)
+        if self._beating:
+            segment.beat()
         return segment
 
     def _replace(self, payload: bytes, metadata: bytes, published_at: int) -> int:

@@ -560,7 +560,7 @@ def test_beats_go_on_through_replacements(place: Any, publish: Callable[..., int
 
     thread = threading.Thread(target=beat)
     thread.start()
-    for _ in range(100):
+    for _ in range(30):
         place.file.unlink()
         writer.keep_linked()
     stop.set()
@@ -580,3 +580,14 @@ def test_a_bad_name_is_refused(place: Any, name: str) -> None:
 def test_a_missing_directory_is_an_error_in_words(tmp_path: Path) -> None:
     with pytest.raises(Error, match="cannot open the lock"):
         Writer(Directory(tmp_path / "none", named=True), "web")
+
+
+def test_a_successor_has_a_living_agent_from_its_first_moment(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o755)
+    directory = Directory(tmp_path / "run", named=True)
+    with Writer(directory, "web") as writer:
+        writer.publish(codec.pack({"a": 1}))
+        writer.beat()
+        writer.path.unlink()
+        assert writer.keep_linked()
+        assert Attachment.open(directory, "web").heartbeat_age() is not None
