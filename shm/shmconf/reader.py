@@ -114,7 +114,7 @@ class Reader:
 
     @property
     def version(self) -> int:
-        """The version now in shared memory: one atomic load."""
+        """The version now in shared memory: one atomic load, which alone never follows a replacement of the segment."""
         return self._attached().latest()[0]
 
     @property
@@ -134,6 +134,8 @@ class Reader:
     def __getitem__(self, key: Any) -> Any:
         """One key of the top level, or a tuple as a path. Raises KeyError."""
         return self._for_look_up()[key]
+
+    __iter__ = None  # else Python would try reader[0], reader[1], …; iterate over a snapshot()
 
     def __contains__(self, key: object) -> bool:
         """Whether the key (or tuple as a path) is there."""

@@ -294,7 +294,8 @@ class Writer:
             self._storage.rename(self._aside, self.path)
         except (Error, OSError):
             successor.close()
-            os.unlink(self._aside)
+            with contextlib.suppress(OSError):  # the directory may be what went missing
+                os.unlink(self._aside)
             if retired is not None and retired is not old:
                 retired.close()
             raise
@@ -303,6 +304,8 @@ class Writer:
         if retired is not None:
             retired.announce()  # who looked between the retirement and the rename looks again
             retired.close()
+        if self._reservation:
+            self._reservation.ensure(version)
         return version
 
     def _open_to_retire(self) -> WritableSegment | None:

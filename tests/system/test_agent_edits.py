@@ -31,12 +31,12 @@ WATCHER = "shmconf-inotify"
 
 
 def text_of(value: int) -> str:
-    """Always of the same size, so that the size never shows that something changed."""
-    return f"value: {100_000 + value}  # {'.' * 60}\n"
+    """Always of the same size, so that the size never shows a change; each part of it is a configuration of its own."""
+    return f"# {'.' * 40}\nfirst: {100_000 + value}\nvalue: {100_000 + value}\n"
 
 
 def value_of(text: str) -> int:
-    return int(text.split()[1])
+    return int(text.split()[-1])
 
 
 # --- the ways of editing: each makes FOLDER/settings.yaml hold `text` -------------------------------------------------
@@ -64,7 +64,7 @@ def replace(folder: Path, text: str) -> None:
 
 
 def sed(folder: Path, text: str) -> None:
-    command = f"s/value: .*/{text.strip()}/"
+    command = f"s/: .*/: {value_of(text)}/"
     subprocess.run(["sed", "-i", command, str(folder / "settings.yaml")], check=True)
 
 

@@ -41,6 +41,9 @@ class Manager:
     def values(self, name: str) -> list[str]:
         return [fields[name] for _, fields in list(self.heard) if name in fields]
 
+    def latest(self, name: str) -> str:
+        return ["", *self.values(name)][-1]
+
     def last(self, name: str) -> float:
         """When this was heard last."""
         return max((at for at, fields in list(self.heard) if name in fields), default=0.0)
@@ -68,13 +71,13 @@ def test_ready_is_sent_once_there_is_something_to_serve(home, manager, eventuall
     eventually(lambda: any("rejected: base.yaml:2:1" in text for text in manager.values("STATUS")), "the reason")
     eventually(lambda: len(manager.values("WATCHDOG")) > 1, "it lives, though it serves nothing")
     assert manager.values("READY") == []
-    assert "web: nothing to serve yet" in manager.values("STATUS")[-1]
+    assert "web: nothing to serve yet" in manager.latest("STATUS")
     home.write("base.yaml", "a: 1\n")
     eventually(lambda: manager.values("READY") == ["1"], "READY")
     assert manager.values("MAINPID") == [str(agent.pid)]
-    eventually(lambda: manager.values("STATUS")[-1] == "web: version 1; jobs: version 1", "the status")
+    eventually(lambda: manager.latest("STATUS") == "web: version 1; jobs: version 1", "the status")
     home.write("base.yaml", "a: [\n")
-    eventually(lambda: "web: version 1, rejected: base.yaml:2:1" in manager.values("STATUS")[-1], "the reason")
+    eventually(lambda: "web: version 1, rejected: base.yaml:2:1" in manager.latest("STATUS"), "the reason")
     assert manager.values("STOPPING") == []
     assert agent.stop() == 0
     eventually(lambda: manager.values("STOPPING") == ["1"], "STOPPING")

@@ -190,7 +190,7 @@ def test_readers_see_whole_versions_in_order_while_the_writer_is_killed(tmp_path
             before = [progress_of(file) for file in files]
             writer.tell("start")
             # Every reader gets on in every writer's life: none is stuck on what the one before left.
-            until(lambda before=before: have_moved(before), "every reader gets on")  # type: ignore[misc]
+            until(lambda before=before: have_moved(before), "every reader gets on")
             spins = time.monotonic() + chance.uniform(0, 0.02)
             while time.monotonic() < spins:
                 pass

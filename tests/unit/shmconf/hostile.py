@@ -217,13 +217,13 @@ CRAFTED: dict[str, Callable[[], bytes]] = {
     "status is longer than its copy": lambda: craft(status=b"\x80" * 5000),
     "status number is the last": lambda: craft(status=b"\x80", status_number=2**64 - 1),
     **{
-        f"{name} is {large}": lambda name=name, large=large: craft(descriptor={name: large})  # type: ignore[misc]
+        f"{name} is {large}": lambda name=name, large=large: craft(descriptor={name: large})
         for name in ("payload_length", "index_length", "metadata_length", "published_at")
         for large in LARGE
         if large < 2**64
     },
     **{
-        f"room of {pages} pages and payload_length {large}": lambda pages=pages, large=large: craft(  # type: ignore[misc]
+        f"room of {pages} pages and payload_length {large}": lambda pages=pages, large=large: craft(
             room=Room(3, pages), max_bytes=1 << 44, descriptor={"payload_length": large}
         )
         for pages in (2**20, 2**32 - 1)

@@ -70,7 +70,7 @@ def test_malformed_text_says_where(text: str, said: str) -> None:
 @pytest.mark.parametrize("path", [3, None, ["db"], b"db"])
 def test_a_path_is_text_or_a_tuple(path: object) -> None:
     with pytest.raises(PathError, match="text or a tuple"):
-        as_path(path)  # type: ignore[arg-type]  # that is the test
+        as_path(path)
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,18 @@ def test_after_an_unclean_loss_versions_begin_beyond_anything_published(
         place.run.mkdir()
 
 
+def test_replacements_renew_it_too(place: Any, publish: Callable[..., int]) -> None:
+    """A runtime directory that something wipes again and again uses versions up as well."""
+    writer = place.writer()
+    publish(writer, {"n": 1})
+    for _ in range(510):
+        place.file.unlink()
+        writer.keep_linked()
+    writer._reservation.settle()
+    assert on_disk(place.state / "web.versions") > 1000
+    assert not writer.warnings()
+
+
 def test_a_segment_without_a_version_uses_none_up(place: Any, kill: Callable[..., None]) -> None:
     for _ in range(3):
         kill(place.writer())

@@ -173,7 +173,7 @@ class Rooms(RuleBasedStateMachine):
         before = self.world.latest()
         contents = [content(size), *(self.segment._content_size(version) for version, _ in self.world.whole())]
         try:
-            self.segment.publish(before + 1, ZEROS[:size], METADATA, 0, self.max_bytes)  # type: ignore[arg-type]
+            self.segment.publish(before + 1, ZEROS[:size], METADATA, 0, self.max_bytes)
         except SegmentFull:
             assert self.world.latest() == before
             assert any(version == before for version, _ in self.world.whole()) or before == 0
@@ -188,7 +188,7 @@ class Rooms(RuleBasedStateMachine):
         before = self.world.latest()
         self.world.left = steps
         with contextlib.suppress(Crash, SegmentFull):
-            self.segment.publish(before + 1, ZEROS[:size], METADATA, 0, self.max_bytes)  # type: ignore[arg-type]
+            self.segment.publish(before + 1, ZEROS[:size], METADATA, 0, self.max_bytes)
         self.world.left = None
         self.largest = max(self.largest, content(size))  # the file may have grown for it
         assert self.world.latest() in (before, before + 1)

@@ -128,12 +128,17 @@ def test_a_fault_that_cannot_even_be_told_ends_the_loop_with_a_reason(
     assert "ZeroDivisionError: by nothing" in failure
 
 
-def test_read_again_judges_anew_but_publishes_nothing_new(bench: Bench) -> None:
+def test_read_again_judges_anew_but_publishes_nothing_new(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write("a: 1\n")
     reconciler = bench.make()
     turns: list[object] = []
     judge = reconciler._judge
-    reconciler._judge = lambda *arguments: (judge(*arguments), turns.append(arguments))[0]  # type: ignore[method-assign]
+
+    def judge_and_count(*arguments: Any) -> None:
+        judge(*arguments)
+        turns.append(arguments)
+
+    monkeypatch.setattr(reconciler, "_judge", judge_and_count)
     reconciler.start()
     until(lambda: len(turns) == 1, "the first judgement")
     reconciler.read_again()

@@ -41,6 +41,9 @@ class Notes:
     def values(self, name: str) -> list[str]:
         return [fields[name] for fields in list(self.sent) if name in fields]
 
+    def last(self, name: str) -> str:
+        return ["", *self.values(name)][-1]
+
 
 class Bench:
     """An agent in this process's main thread, while a script of the test runs in another."""
@@ -76,6 +79,9 @@ class Bench:
         """The agent's exit code; it is told to stop when the script is done or has failed."""
         failures: list[BaseException] = []
         agent = self.agent(config)
+
+        def unheard(*_: object) -> None:
+            """In force while no agent listens, so that the last signal never ends the test run."""
 
         def act() -> None:
             try:
