@@ -44,6 +44,7 @@ class Publisher:
         self._nonblank: frozenset[str] = frozenset()
         self._look_at_published()
         self._rejected: tuple[Problem, ...] = ()
+        self._unpublishable: str | None = None  # digest of the candidate that is valid and only finds no room
         self._notes: tuple[str, ...] = ()
         self._lost: str | None = None  # why a removed segment file could not be put back
         self._status = shmconf.AgentStatus(
@@ -74,18 +75,26 @@ class Publisher:
         Raises SegmentLocked when another agent has taken over.
         """
         if candidate.digest == self._digest:
-            self._accepted(None)
+            repaired = bool(self._rejected)
+            self._clear()
+            if repaired:
+                text = f"valid again and equal to what is served; {still_serving(self.version)}"
+                self._say(Said(self.name, text, self.version))
             return True
+        if candidate.digest != self._unpublishable:
+            self._clear()  # before: whoever sees the new version finds the status that goes with it
         try:
             version = self._writer.publish(candidate.payload, _metadata(candidate))
         except SegmentLocked:
             raise
         except (Error, OSError) as error:
             self.reject([Problem(f"valid, but it cannot be published: {_reason(error)}")])
+            self._unpublishable = candidate.digest
             return False
+        self._clear()
         self._digest = candidate.digest
         seconds = time.monotonic() - began
-        self._accepted(
+        self._say(
             Published(self.name, version, candidate.digest, seconds, tuple(changed), len(candidate.payload))
         )
         self._kept.keep(
@@ -110,6 +119,7 @@ class Publisher:
         elif self._status.state == "starting":
             self._status = dataclasses.replace(self._status, stale=True)
         self._rejected = found
+        self._unpublishable = None
         texts = tuple(str(problem) for problem in found)
         self._status = dataclasses.replace(
             self._status,
@@ -163,9 +173,10 @@ class Publisher:
         self._kept.settle()
         self._writer.close()
 
-    def _accepted(self, published: Published | None) -> None:
-        repaired = bool(self._rejected)
+    def _clear(self) -> None:
+        """Nothing is wrong with the newest files, and they are what is served or about to be."""
         self._rejected = ()
+        self._unpublishable = None
         self._status = dataclasses.replace(
             self._status,
             state="running",
@@ -176,11 +187,6 @@ class Publisher:
             problem_count=0,
         )
         self._show()
-        if published is not None:
-            self._say(published)
-        elif repaired:
-            text = f"valid again and equal to what is served; {still_serving(self.version)}"
-            self._say(Said(self.name, text, self.version))
 
     def _serve_last_known_good(self) -> None:
         """Nothing is visible and the files are invalid: what was good before the reboot is better than nothing."""

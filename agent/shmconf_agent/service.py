@@ -48,6 +48,7 @@ class Agent:
         self._state = state
         self._say = say
         self._reload = reload
+        self._directories = (config.runtime_dir, config.state_dir)
         self._notifier = notifier or Notifier()
         self._ready = False
         self._told = ""
@@ -108,6 +109,8 @@ class Agent:
 
     def _apply(self, config: AgentConfig) -> None:
         """Go on with another agent's file; segments whose own part did not change are left alone."""
+        if (config.runtime_dir, config.state_dir) != self._directories:
+            self._say(Said(None, "another runtime_dir or state_dir is taken only when the agent is started again"))
         wanted = {segment.name: segment for segment in config.segments}
         for name in [name for name in self._reconcilers if name not in wanted]:
             self._reconcilers.pop(name).stop(_STOP_SECONDS)

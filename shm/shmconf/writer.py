@@ -21,7 +21,7 @@ from typing import Any
 from . import codec, layout
 from .attachment import Attachment, Content, read_header
 from .directories import SUFFIX, Directory, check_name
-from .errors import Error, SegmentNotFound
+from .errors import Error, SegmentLocked, SegmentNotFound
 from .layout import Header
 from .lock import WriterLock
 from .reservation import Reservation
@@ -345,8 +345,15 @@ class Writer:
         self._reserved = True
 
     def _confirm_locks(self) -> None:
-        for lock in self._locks:
-            lock.confirm()
+        try:
+            for lock in self._locks:
+                lock.confirm()
+        except SegmentLocked:
+            # It is the other agent's now: no status, heartbeat or farewell of this one may be written in it.
+            segment, self._segment = self._segment, None
+            if segment is not None:
+                segment.close()
+            raise
 
     def _release_locks(self) -> None:
         for lock in self._locks:

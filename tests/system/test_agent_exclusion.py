@@ -311,7 +311,7 @@ def test_what_did_not_fit_is_published_once_there_is_room(small, eventually):
     eventually(lambda: reader.status().last_error, "an error")
     ballast.unlink()
     assert reader.wait(after=1, timeout=20)["value"] == 2
-    assert small.status()[0] == 0
+    eventually(lambda: small.status()[0] == 0, "all is well")
 
 
 def test_a_state_directory_that_cannot_be_used_stops_nothing(web):

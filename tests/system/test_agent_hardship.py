@@ -16,13 +16,21 @@ CONFIG = '[segment.web]\nsources = ["base.yaml"]\ncheck = "rules:check"\n[segmen
 # What the check does depends on the tree, so that each test can choose.
 RULES = """
 import os, sys, time
+def note_process():
+    with open("process.new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename("process.new", "process")
 def check(tree):
     what = tree.get("check")
     if what == "hang":
+        note_process()
         time.sleep(3600)
     elif what == "fork":
         if os.fork() == 0:
+            note_process()
             time.sleep(3600)
+        while not os.path.exists("process"):
+            time.sleep(0.01)
     elif what == "talk":
         for _ in range(64):
             sys.stdout.write("x" * 65536)
@@ -48,6 +56,14 @@ def checked(home):
     return home
 
 
+def is_gone(process: Path) -> bool:
+    """Whether the process with the number in this file has ended."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{process.read_text()}/status").read_text()
+    except FileNotFoundError:
+        return True
+
+
 def test_a_check_that_hangs_stops_neither_the_agent_nor_the_next_reload(checked, eventually):
     web, jobs = checked.attach("web"), checked.attach("jobs")
     checked.write("base.yaml", "a: 2\ncheck: hang\n")
@@ -56,6 +72,7 @@ def test_a_check_that_hangs_stops_neither_the_agent_nor_the_next_reload(checked,
     assert web.status().last_error is None  # not yet
     eventually(lambda: web.status().last_error, "the deadline of the check")
     assert "the check did not answer within 5 s" in web.status().last_error
+    eventually(lambda: is_gone(checked.root / "process"), "the end of the check's process")
     assert web.status().agent_alive
     assert jobs.status().agent_alive
     assert web["a"] == 1
@@ -65,10 +82,12 @@ def test_a_check_that_hangs_stops_neither_the_agent_nor_the_next_reload(checked,
 
 
 @pytest.mark.parametrize("what", ["fork", "talk"])
-def test_a_check_that_leaves_a_process_or_talks_without_end_is_no_trouble(checked, what):
+def test_a_check_that_leaves_a_process_or_talks_without_end_is_no_trouble(checked, eventually, what):
     web = checked.attach("web")
     checked.write("base.yaml", f"a: 2\ncheck: {what}\n")
     assert web.wait(after=1, timeout=20)["a"] == 2
+    if what == "fork":
+        eventually(lambda: is_gone(checked.root / "process"), "the end of what it left behind")
 
 
 @pytest.mark.parametrize("what", ["die", "signal", "exit"])

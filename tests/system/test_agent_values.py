@@ -140,12 +140,17 @@ REFUSED = {
 }
 
 
+WELL = {"a.yaml": "yaml: 1\n", "a.toml": "toml = 1\n", "a.json": '{"json": 1}'}
+
+
 @pytest.fixture(scope="module")
 def good(module_home):
     """A running agent on a directory with a good file."""
     home = module_home("good")
     home.segment("conf.d/")
     home.write("conf.d/0.yaml", "good: 0\n")
+    for name, text in WELL.items():
+        home.write(f"conf.d/{name}", text)
     home.start()
     return home, home.attach()
 
@@ -155,10 +160,10 @@ def test_what_cannot_be_published_is_refused_with_its_place(good, eventually, ki
     home, reader = good
     name, text, place = REFUSED[kind]
     version = reader.version
-    file = home.write(f"conf.d/{name}", text)
+    home.write(f"conf.d/{name}", text)
     error = eventually(lambda: reader.status().last_error, lambda: home.agents[0].text())
     assert error.startswith(f"conf.d/{place}"), error
-    file.unlink()
+    home.write(f"conf.d/{name}", WELL[name])
     eventually(lambda: reader.status().last_error is None, "the repair")
     home.write("conf.d/0.yaml", f"good: {version}\n")
     assert reader.wait(after=version, timeout=20).version == version + 1

@@ -113,6 +113,24 @@ def test_a_rejection_changes_nothing_but_the_status(bench: Bench) -> None:
     assert "valid again and equal" in bench.said[-1].line()
 
 
+def test_whoever_sees_a_repair_sees_no_error_any_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment that the version is visible: `status --wait-version` looks then."""
+    publisher = bench.publisher()
+    bench.publish(publisher, {"a": 1})
+    publisher.reject([Problem("is odd", "base.yaml")])
+    seen: list[shmconf.Status] = []
+    publish = publisher._writer.publish
+
+    def publish_and_look(payload: bytes, metadata: Any) -> int:
+        version = publish(payload, metadata)
+        seen.append(bench.status())
+        return version
+
+    monkeypatch.setattr(publisher._writer, "publish", publish_and_look)
+    bench.publish(publisher, {"a": 2})
+    assert [(status.version, status.serving_last_known_good) for status in seen] == [(2, False)]
+
+
 def test_many_long_problems_fit_the_status_block_and_are_counted(bench: Bench) -> None:
     publisher = bench.publisher()
     bench.publish(publisher, {"a": 1})
@@ -180,7 +198,10 @@ def test_what_does_not_fit_is_refused_and_something_smaller_taken(bench: Bench) 
     bench.settings["max_bytes"] = 1 << 20
     publisher = bench.publisher()
     bench.publish(publisher, {"a": 1})
-    assert not bench.publish(publisher, {"a": "x" * (2 << 20)})
+    for _ in range(3):
+        assert not bench.publish(publisher, {"a": "x" * (2 << 20)})
+    assert len([event for event in bench.said if isinstance(event, Rejected)]) == 1
+    assert bench.status().agent.rejections == 1
     assert publisher.version == 1
     assert "cannot be published" in bench.status().last_error
     assert bench.publish(publisher, {"a": 3})
@@ -261,3 +282,22 @@ def test_close_says_stopped_and_the_segment_stays(bench: Bench) -> None:
     status = bench.status()
     assert (status.agent.state, status.agent_alive, status.heartbeat_age) == ("stopped", False, None)
     assert bench.value() == {"a": 1}
+
+
+def test_whoever_lost_the_segment_writes_nothing_more_in_it(bench: Bench) -> None:
+    first = bench.publisher()
+    bench.publish(first, {"a": 1})
+    for directory in (bench.run, bench.state):
+        (directory / "web.lock").unlink()
+    second = bench.publisher()
+    bench.publish(second, {"a": 2})
+    second.beat()
+    with pytest.raises(SegmentLocked):
+        bench.publish(first, {"a": 3})
+    status = bench.status()
+    first.beat()
+    first.note(["of the first one"])
+    first.close()
+    assert bench.status().agent == status.agent
+    assert bench.status().agent_alive
+    assert bench.value() == {"a": 2}

@@ -211,3 +211,16 @@ def test_of_several_segments_all_are_opened_or_none(bench: Bench) -> None:
         bench.agent(bench.config("web", "jobs"))
     bench.agent(bench.config("web"))._stop()  # its lock is free again
     first._stop()
+
+
+def test_a_directory_that_changed_in_the_agents_file_is_not_passed_over_in_silence(bench: Bench) -> None:
+    bench.write("web", "a: 1\n")
+    config = bench.config("web")
+
+    def script() -> None:
+        bench.attach("web").close()
+        bench.next = AgentConfig(None, bench.root / "elsewhere", None, config.segments)
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(lambda: any("another runtime_dir" in line for line in bench.lines()), "a line about it")
+
+    assert bench.run(config, script) == 0
