@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 OWN = {"shmconf", "shmconf_agent"}
@@ -9,10 +11,27 @@ OWN = {"shmconf", "shmconf_agent"}
 
 def main() -> None:
     """Runs the command line; SystemExit carries the exit code."""
+    _open_closed_streams()
     try:
         _command()
     except KeyboardInterrupt:  # before or after what click looks after
         sys.exit(130)
+    except OSError as error:  # outside of a verb: the help could not be written, say
+        with contextlib.suppress(OSError):
+            print(f"shmconf: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that the caller has closed lead nowhere: no file of ours may get their numbers, and nothing that
+    prints has to ask whether there is one."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the process lives
 
 
 def _command() -> None:

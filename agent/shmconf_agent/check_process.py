@@ -39,6 +39,8 @@ _LONGEST_LINE = 500
 # them), and once they are closed, which is when it ends.
 _LOOK_SECONDS = 0.05
 _LOOK_CLOSELY_SECONDS = 0.001
+# After how long a child without a verdict ends by itself, should this process be killed while it hangs.
+_ORPHAN_SECONDS = 4 * DEADLINE
 # How long the kernel may take to bury a child that was killed.
 _REAP_SECONDS = 1.0
 
@@ -108,7 +110,8 @@ class _CallableChild:
     def __init__(self, spec: str, cwd: FilePath) -> None:
         self._verdict_end, childs_end = os.pipe()
         # It changes to `cwd` itself, once all of this package is imported: PYTHONPATH may be relative.
-        argv = [sys.executable, "-P", "-m", "shmconf_agent.checker", spec, str(cwd), str(childs_end)]
+        longest = str(_ORPHAN_SECONDS)
+        argv = [sys.executable, "-P", "-m", "shmconf_agent.checker", spec, str(cwd), str(childs_end), longest]
         try:
             self._process = _start(argv, None, pass_fds=(childs_end,))
         except OSError:

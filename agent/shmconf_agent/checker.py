@@ -1,7 +1,8 @@
-"""The child in which a user's check runs: `python -P -m shmconf_agent.checker MODULE:NAME DIRECTORY VERDICT_FD`.
+"""The child in which a user's check runs: `python -P -m shmconf_agent.checker NAME DIRECTORY VERDICT_FD SECONDS`.
 
-Reads the merged tree as msgpack from stdin, calls the check with it, and writes the verdict to the descriptor
-VERDICT_FD: a msgpack list of [path, message], empty for a good tree. Stdout and stderr stay the user's own.
+NAME is `pkg.module:name`. Reads the merged tree as msgpack from stdin, calls the check with it, and writes the verdict
+to the descriptor VERDICT_FD: a msgpack list of [path, message], empty for a good tree. Stdout and stderr stay the
+user's own. After SECONDS without a verdict it ends by itself: who would have killed it at its deadline was killed.
 
 A check answers with None, an empty text or an empty iterable if all is well; else with a text, a (path, text)
 pair, or an iterable of these. A path is dotted text or a tuple. What it raises, sys.exit included, is a
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -35,11 +37,13 @@ class BadAnswer(Exception):
 
 def main() -> None:
     """Runs the check that the arguments name; ends the process with status 0 once the verdict is written."""
-    spec, here, descriptor = sys.argv[1], os.path.abspath(sys.argv[2]), int(sys.argv[3])
+    spec, here, descriptor, longest = sys.argv[1], os.path.abspath(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     os.set_inheritable(descriptor, False)
     payload = sys.stdin.buffer.read()
     if not payload:  # whoever was going to ask is gone
         os._exit(0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, longest)
     tree = codec.unpack(payload)
     # The directory of the configuration is watched: no __pycache__ may appear there, and no stale one serve.
     sys.dont_write_bytecode = True

@@ -7,6 +7,7 @@ agent and of the workers, and the first thing that does not happen ends the demo
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import statistics
@@ -20,10 +21,11 @@ from rich.console import Console
 
 from shmconf import Error, Status
 
-from .demo_screen import Arrival, Screen
+from .cli_terminal import colourless, waiting
+from .demo_screen import Arrival, Record, Screen
 from .demo_stage import Child, DidNotHappen, Stage, Stopped
+from .events import problem_from
 from .exits import DONE, FAILED, REJECTED
-from .problems import Problem
 
 FILE = "base.yaml"
 KEY = "size"
@@ -36,10 +38,18 @@ _OUTAGE_SECONDS = 1.0
 _READS_EACH = 100  # how many more reads show that a worker goes on reading
 
 
-def run_demo(workers: int, plain: bool) -> int:
-    """Play the demo with so many workers and return the exit code; in the main thread, because of the signals."""
+def run_demo(workers: int, plain: bool, as_json: bool = False) -> int:
+    """Play the demo with so many workers and return the exit code; in the main thread, because of the signals.
+
+    as_json: what was seen is printed once it is over, as one document.
+    """
+    if as_json:
+        return _play_as_json(workers)
     terminal = sys.stdout.isatty() and not plain
-    console = Console(force_terminal=None if terminal else False, no_color=plain or None, highlight=False)
+    console = Console(
+        force_terminal=None if terminal else False, no_color=plain or None, highlight=False,
+        color_system=None if colourless() else "auto",
+    )  # fmt: skip
     console.width = min(console.width, _WIDTH) if terminal else _WIDTH
     try:
         perform(console, workers, terminal=terminal)
@@ -52,14 +62,33 @@ def run_demo(workers: int, plain: bool) -> int:
     return DONE
 
 
+def _play_as_json(workers: int) -> int:
+    record = Record()
+    code, reason = FAILED, None
+    try:
+        with waiting("playing the demo"):
+            _perform(record, workers)
+        code = DONE
+    except (DidNotHappen, Error, OSError) as error:
+        reason = str(error)
+    except Stopped as stopped:
+        code, reason = 128 + stopped.signum, f"stopped by {signal.Signals(stopped.signum).name}"
+    print(json.dumps({"happened": code == DONE, "reason": reason, "acts": record.acts}, indent=2))
+    return code
+
+
 def perform(console: Console, workers: int, *, terminal: bool) -> None:
     """Play it on this console, with spinners and pauses on a terminal.
 
     Raises DidNotHappen with the reason where anything did not go as it should, Stopped after a signal, Error, OSError.
     Whatever happens, no process and no file is left.
     """
+    _perform(Screen(console, spinning=terminal), workers)
+
+
+def _perform(screen: Screen | Record, workers: int) -> None:
     with Stage() as stage:
-        play = Play(stage, Screen(console, spinning=terminal), pause=_PAUSE_SECONDS)
+        play = Play(stage, screen, pause=_PAUSE_SECONDS)
         play.start(workers)
         play.edit()
         play.break_file()
@@ -80,7 +109,7 @@ class Served:
 class Play:
     """The acts, in their order."""
 
-    def __init__(self, stage: Stage, screen: Screen, pause: float) -> None:
+    def __init__(self, stage: Stage, screen: Screen | Record, pause: float) -> None:
         """Nothing is started yet."""
         self._stage = stage
         self._screen = screen
@@ -122,7 +151,7 @@ class Play:
         number, _ = self._write(f"{self._served.value + _STEP} timeout: 3")  # as if a line end were forgotten
         with self._screen.waiting("the agent looks at it"):
             rejected = self._rejection(agent, mark)
-            problem = Problem(**rejected["problems"][0])
+            problem = problem_from(rejected["problems"][0])
             if (problem.file, problem.line) != (FILE, number):
                 raise DidNotHappen(f"{FILE} is broken in line {number}, but the agent says: {problem}")
             if rejected["serving_version"] != self._served.version:
@@ -231,7 +260,7 @@ class Play:
         def look() -> dict[str, Any] | None:
             rejected = agent.since(mark, "rejected")
             if rejected is not None:
-                raise DidNotHappen(f"the agent rejected a good file: {Problem(**rejected['problems'][0])}")
+                raise DidNotHappen(f"the agent rejected a good file: {problem_from(rejected['problems'][0])}")
             return agent.since(mark, "published")
 
         return self._stage.until(look, "the agent publishes")

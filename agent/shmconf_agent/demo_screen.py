@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.rule import Rule
@@ -105,3 +106,43 @@ class Screen:
         latency = f"{arrival.seconds * 1000:.1f} ms ".rjust(_LATENCY_WIDTH)
         length = max(1, round(_BAR_WIDTH * arrival.seconds / self._slowest))
         return Text.assemble(latency, (self._bar * length, "green"))
+
+
+class Record:
+    """Keeps what is told instead of showing it, for programs. acts: what was seen in each, as data for JSON."""
+
+    def __init__(self) -> None:
+        """Nothing was told yet."""
+        self.acts: list[dict[str, Any]] = []
+
+    def title(self, name: str, text: str) -> None:
+        """Told by the acts."""
+
+    def act(self, number: int, name: str) -> None:
+        """An act begins."""
+        self.acts.append({"act": number, "name": name, "facts": [], "arrivals": []})
+
+    def fact(self, label: str, *lines: str, style: str = "") -> None:
+        """Without a label it goes on with the fact before."""
+        facts = self.acts[-1]["facts"]
+        if label or not facts:
+            facts.append({"about": label, "lines": []})
+        facts[-1]["lines"] += lines
+
+    def change(self, place: str, before: str, after: str) -> None:
+        """An edit."""
+        self.acts[-1]["facts"].append({"about": "edit", "lines": [f"{place}: {before} -> {after}"]})
+
+    def arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        """A version in every worker."""
+        self.acts[-1]["arrivals"] += [
+            {"pid": each.pid, "version": each.version, "seconds": round(each.seconds, 6)} for each in arrivals
+        ]
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Without a word."""
+        yield
+
+    def end(self, text: str) -> None:
+        """Told by the exit code and `happened`."""

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 import shmconf
 
-from .config import load
+from .agents_file import load
 
 SECONDS = 15.0  # until what should happen counts as not happening; it takes milliseconds on a machine at rest
 SHMCONF = (sys.executable, "-P", "-m", "shmconf_agent")

@@ -2,7 +2,9 @@
 
 Taken directly, below watchdog's `Observer`: an observer holds back every event of a directory for 501 ms once a file
 is moved out of it, follows renames on its own account, and keeps one instance for the whole process. `InotifyFD`
-reads the kernel's events and hands each to the callback of its watch at once. What it lacks is added here:
+reads the kernel's events and hands each to the callback of its watch at once. That is so from release 7.1 on, which the
+package asks for: there a watch has callbacks of its own that hear of its end and of a queue that overflowed, which 6.0
+dropped without a word. The next major release may change that again, and is not taken. What it lacks is added here:
 
 - however the thread ends, `ended` is called, from that thread, and `release` leaves no descriptor open;
 - `caught_up` tells whether all that the kernel had queued has reached its callback, so that a look at the disk can

@@ -13,8 +13,8 @@ read only, like them. Nothing here recurses, so depth is whatever the formats le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from .problems import Key, Path
@@ -22,11 +22,14 @@ from .problems import Key, Path
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One file's tree: `file` as problems name it, `at` the path of string keys under which the tree is mounted."""
+    """One document's tree: `file` as problems name it, `at` the path of string keys under which the tree is mounted,
+    `document` its index in the file, `secrets` the paths in `tree` of what must not be shown."""
 
     file: str
     at: Path
     tree: Mapping[Key, Any]
+    document: int = 0
+    secrets: tuple[Path, ...] = ()
 
 
 def merge(layers: Sequence[Layer]) -> dict[Key, Any]:
@@ -37,28 +40,148 @@ def merge(layers: Sequence[Layer]) -> dict[Key, Any]:
     return merging.result
 
 
-def provenance(layers: Sequence[Layer], path: Path) -> list[tuple[Layer, Path]]:
-    """The layers that set `path`, the winner first, each with the path within that layer's own tree.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one layer puts at a path, or on the way to it.
 
-    For a scalar or a list the first sets the value and the others are what it shadows; for a map all take part, each
-    with its entries. A layer below one that put something other than a map on the way to `path` has no part in it. A
-    layer mounted at or below `path` has the path () in its tree. Empty if nothing set the path in the merged tree.
+    reached: the path in the merged tree as far as the layer has a say in it: the whole of it, or up to something that
+      is no map and does not lead on.
+    within: the same within the layer's own tree; () for a layer mounted at or below it.
+    value: what it puts there.
+    shadowed: whether the layers above it hide all of it. Of those that are not, there is one for a scalar or a list,
+      and for a map each that has entries for it.
     """
-    found: list[tuple[Layer, Path]] = []
-    opened = 0  # how far along the path the layers so far have maps
-    for layer in reversed(layers):
-        depth, value = _follow(_mounted(layer), path)
-        within = path[len(layer.at) :]
-        if depth == len(path):
-            found.append((layer, within))
-        elif not isinstance(value, dict):
-            # Something that is no map, a list maybe that the path leads into: it hides all below, unless a map
-            # hides it.
-            if depth > opened and _leads_on(value, path[depth:]):
-                found.append((layer, within))
-            break
-        opened = max(opened, depth)
+
+    layer: Layer
+    reached: Path
+    within: Path
+    value: Any
+    shadowed: bool
+
+
+def settings(layers: Sequence[Layer], path: Path) -> list[Setting]:
+    """The layers that have a say in `path`, the uppermost first. The first that is not shadowed is the winner; none is
+    not shadowed if nothing set the path in the merged tree."""
+    return list(Settings(layers).of(path))
+
+
+class Settings:
+    """`settings` of many paths of the same layers, at little cost for each even where there are thousands of layers.
+
+    What the layers have at the beginnings of a path is kept for the next one.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = layers
+        self._path: Path = ()  # the last that was asked for
+        self._levels = [_Level([], [])]  # of what stands at the beginnings of it, one more than its parts
+        for index, layer in enumerate(layers):
+            self._levels[0].put(index, _mounted(layer))
+
+    def of(self, path: Path) -> Iterator[Setting]:
+        """The layers that have a say in `path`, as `settings` gives them; to be used up before another path is asked
+        for."""
+        levels = self._follow(path)
+        ends = [(index, len(path), value) for index, value in levels[-1].maps]
+        ends += [(index, depth, value) for depth, level in enumerate(levels) for index, value in level.others]
+        ends.sort(key=lambda end: end[0], reverse=True)
+        closed = False  # whether a layer above put something that is no map on the way, which hides what is below it
+        for index, depth, value in ends:
+            is_map = isinstance(value, dict)
+            leads_on, end = _lead_on(value, path[depth:])
+            reached = path if leads_on else path[:depth]
+            # Maps of the layers above replace what is no map, if they are that far along the path or further.
+            shadowed = closed or not leads_on or (not is_map and any(level.above(index) for level in levels[depth:]))
+            layer = self._layers[index]
+            yield Setting(layer, reached, reached[len(layer.at) :], end if leads_on else value, shadowed)
+            closed = closed or not is_map
+
+    def _follow(self, path: Path) -> list[_Level]:
+        """What the layers have at each beginning of the path, () and the whole of it too."""
+        known = 0
+        while known < min(len(path), len(self._path)) and path[known] == self._path[known]:
+            known += 1
+        del self._levels[known + 1 :]
+        for part in path[known:]:
+            self._levels.append(self._levels[-1].within(part))
+        self._path = path
+        return self._levels
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """What layers have at one path: by their indices, in order, those that have maps and those that have others."""
+
+    maps: list[tuple[int, Any]]
+    others: list[tuple[int, Any]]
+
+    def put(self, index: int, value: Any) -> None:
+        (self.maps if isinstance(value, dict) else self.others).append((index, value))
+
+    def within(self, part: Any) -> _Level:
+        """What they have at one part more."""
+        level = _Level([], [])
+        try:
+            found = [(index, value[part]) for index, value in self.maps if part in value]
+        except TypeError:  # an unhashable part is no key
+            found = []
+        for index, value in found:
+            level.put(index, value)
+        return level
+
+    def above(self, index: int) -> bool:
+        """Whether a layer above this one has a map here."""
+        return bool(self.maps) and self.maps[-1][0] > index
+
+
+def unlike_keys(layers: Sequence[Layer]) -> list[tuple[Layer, Path, Layer, Path]]:
+    """The keys that are laid over an equal key of another type, such as true over 1.
+
+    Each as its layer and its path in that layer's own tree, and the same of the key below, which is the one that stays.
+    """
+    found: list[tuple[Layer, Path, Layer, Path]] = []
+    if len(layers) < 2 or not any(_has_odd_keys(layer.tree) for layer in layers):
+        return found
+    known: dict[Key, _Known] = {}
+    for layer in layers:
+        waiting: list[tuple[Mapping[Key, Any], dict[Key, _Known], Path]] = [(_mounted(layer), known, ())]
+        while waiting:
+            tree, beside, path = waiting.pop()
+            for key, value in tree.items():
+                entry = beside.setdefault(key, _Known(key, layer))
+                if type(entry.key) is not type(key):
+                    below = (*path, entry.key)[len(entry.layer.at) :]
+                    found.append((layer, (*path, key)[len(layer.at) :], entry.layer, below))
+                if isinstance(value, dict):
+                    waiting.append((value, entry.children, (*path, key)))
+                else:
+                    entry.children = {}
     return found
+
+
+def _has_odd_keys(tree: Mapping[Key, Any]) -> bool:
+    """Whether a key is no text, anywhere; what stands at several places is looked at once."""
+    seen: set[int] = set()
+    waiting: list[Any] = [tree]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            if any(type(key) is not str for key in value):
+                return True
+            waiting += [each for each in value.values() if type(each) is dict]
+    return False
+
+
+@dataclass(slots=True)
+class _Known:
+    """A key, the layer that put it there first, and the keys within its value."""
+
+    key: Key
+    layer: Layer
+    children: dict[Key, _Known] = field(default_factory=dict)
 
 
 class _Merging:
@@ -73,6 +196,9 @@ class _Merging:
         waiting: list[tuple[dict[Key, Any], Mapping[Key, Any]]] = [(self.result, tree)]
         while waiting:
             target, source = waiting.pop()
+            if target.keys().isdisjoint(source):  # as nearly all are, and then it is soon done
+                target.update(source)
+                continue
             for key, value in source.items():
                 below = target.get(key)
                 if isinstance(value, dict) and isinstance(below, dict):
@@ -97,26 +223,16 @@ def _mounted(layer: Layer) -> Mapping[Key, Any]:
     return tree
 
 
-def _follow(tree: Mapping[Key, Any], path: Path) -> tuple[int, Any]:
-    """How many parts of `path` lead through maps, and the value there."""
-    value: Any = tree
-    for depth, part in enumerate(path):
-        if not isinstance(value, dict) or not _has_key(value, part):
-            return depth, value
-        value = value[part]
-    return len(path), value
-
-
-def _leads_on(value: Any, path: Path) -> bool:
-    """Whether `path` leads on through a value that is no map."""
+def _lead_on(value: Any, path: Path) -> tuple[bool, Any]:
+    """Whether `path` leads on through a value, lists included, and what is at its end."""
     for part in path:
         if isinstance(value, list):
             if type(part) is not int or not 0 <= part < len(value):
-                return False
+                return False, None
         elif not isinstance(value, dict) or not _has_key(value, part):
-            return False
+            return False, None
         value = value[part]
-    return True
+    return True, value
 
 
 def _has_key(tree: dict[Key, Any], part: Any) -> bool:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Mount", "blind_type", "mounts"]
+__all__ = [
+    "MOUNT_DIRECTORY",
+    "NEVER_CHANGES",
+    "Mount",
+    "is_blind",
+    "is_layered",
+    "mount_of",
+    "mounted_files",
+    "mounts",
+    "never_changes",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +31,11 @@ class Mount:
 
 # What another machine, or the host of a container or a virtual machine, changes there raises no event here.
 _BLIND = {
-    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "orangefs", "prl_fs",
-    "smb3", "smbfs", "vboxsf", "virtiofs",
+    "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "drvfs", "fakeowner", "gfs2", "gpfs", "lustre", "ncpfs",
+    "nfs", "nfs4", "ocfs2", "orangefs", "osxfs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs",
 }  # fmt: skip
+# What is changed in the directories below it, past the file system itself, raises no event here.
+_LAYERED = {"aufs", "ecryptfs", "overlay", "unionfs"}
 
 
 def mounts(table: str = "/proc/self/mountinfo") -> tuple[Mount, ...]:
@@ -46,7 +58,39 @@ def _mount(line: str) -> Mount | None:
         return None
 
 
-def blind_type(dev: int, table: Mapping[int, str]) -> str | None:
-    """The type of the file system `dev` if changes made elsewhere raise no event here. `table`: types by device."""
-    kind = table.get(dev, "")
-    return kind if kind in _BLIND or kind == "fuse" or kind.startswith("fuse.") else None
+def mount_of(path: str, table: Iterable[Mount]) -> Mount | None:
+    """The mount that the real, absolute `path` is in: the last of those with the longest point, which covers others."""
+    found: Mount | None = None
+    for mount in table:
+        inside = path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
+        if inside and (found is None or len(mount.point) >= len(found.point)):
+            found = mount
+    return found
+
+
+def mounted_files(reals: Iterable[str], table: Iterable[Mount]) -> list[str]:
+    """Those of the files, by real path, that are mount points themselves, in order."""
+    return sorted(set(reals) & {mount.point for mount in table})
+
+
+NEVER_CHANGES = (
+    "is mounted as a single file (subPath in Kubernetes): a new version put in its place on the host is never seen here"
+)
+"""What is so of a file that is a mount point, in words that go on from its name."""
+MOUNT_DIRECTORY = "mount its directory instead"
+
+
+def never_changes(point: str) -> str:
+    """The same in sentences."""
+    return f"{point} {NEVER_CHANGES}. {MOUNT_DIRECTORY.capitalize()}."
+
+
+def is_blind(kind: str) -> bool:
+    """Whether changes made elsewhere raise no event here, on a file system of this type."""
+    return kind in _BLIND or kind == "fuse" or kind.startswith("fuse.")
+
+
+def is_layered(kind: str) -> bool:
+    """Whether it shows directories of another file system, changes to which, past it, raise no event here."""
+    return kind in _LAYERED
+

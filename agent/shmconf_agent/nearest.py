@@ -21,7 +21,13 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return candidates[found[0]] if found else None
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'schema'?`, or nothing: to be put behind a message about `word`."""
+def suggestion(word: str, known: Iterable[str]) -> str | None:
+    """`did you mean 'schema'?`, or None: the hint that goes with a message about `word`."""
     found = nearest(word, known)
-    return f"; did you mean {found!r}?" if found is not None else ""
+    return f"did you mean {found!r}?" if found is not None else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The same to be put behind a message, or nothing."""
+    hint = suggestion(word, known)
+    return f"; {hint}" if hint else ""

@@ -21,6 +21,11 @@ class Progress:
         self._clock = clock
         self._deadline = clock() + IDLE_SECONDS
         self.timings: dict[str, float] = {}
+        """Seconds of each stage since `begin`, in the order in which they came."""
+
+    def begin(self, *keep: str) -> None:
+        """New work: forget the timings, but for these stages."""
+        self.timings = {name: self.timings[name] for name in keep if name in self.timings}
 
     def step(self, seconds: float = IDLE_SECONDS) -> None:
         """Still here; expect the next step within `seconds`."""
@@ -28,14 +33,14 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, seconds: float) -> Iterator[None]:
-        """A stage that may take up to `seconds`; its duration in seconds is kept in `timings`."""
+        """A stage that may take up to `seconds`; its duration is added to `timings`."""
         began = self._clock()
         self._deadline = began + seconds
         try:
             yield
         finally:
             ended = self._clock()
-            self.timings[name] = ended - began
+            self.timings[name] = self.timings.get(name, 0.0) + ended - began
             self._deadline = ended + IDLE_SECONDS
 
     def is_current(self) -> bool:

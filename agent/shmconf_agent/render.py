@@ -9,15 +9,18 @@ from __future__ import annotations
 import base64
 import json
 import math
+import pwd
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 import yaml
 
-from shmconf import Status, codec
+from shmconf import Hold, Status, codec
 
 from .schema_view import key_text
 
+DIGEST_DIGITS = 12
+"""Of a digest that a person is shown, to type it again."""
 _NS = 1_000_000_000
 
 
@@ -42,7 +45,7 @@ _Dumper.add_representer(time, lambda dumper, value: dumper.represent_str(value.i
 def as_yaml(value: Any) -> str:
     """YAML text that ends in a newline; a lone scalar stands without document marks."""
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    return text.removesuffix("...\n")
+    return text if isinstance(value, dict | list) else text.removesuffix("...\n")  # a map may end in such a text
 
 
 def as_json(value: Any, *, indent: int | None = None) -> tuple[str, list[str]]:
@@ -74,8 +77,12 @@ def status_fields(status: Status) -> dict[str, Any]:
         "agent_alive": status.agent_alive,
         "agent_state": status.agent.state,
         "agent_pid": status.agent.pid or None,
+        "agent_version": status.agent.agent_version or None,
         "heartbeat_age_seconds": status.heartbeat_age,
         "serving_last_known_good": status.serving_last_known_good,
+        "held": status.held,
+        "hold": hold_fields(status.hold),
+        "stale": status.agent.stale,
         "last_error": status.last_error,
         "last_error_at": None if status.agent.last_error_at is None else when(status.agent.last_error_at),
         "problems": list(status.agent.problems),
@@ -92,6 +99,10 @@ def status_word(status: Status) -> str:
         return "nothing published"
     if not status.agent_alive:
         return "agent not alive"
+    if status.held is not None:
+        return "candidate held"
+    if status.hold is not None:
+        return "held by rollback"
     if status.serving_last_known_good:
         return "serving last known good"
     return "healthy"
@@ -105,16 +116,57 @@ def status_text(status: Status) -> str:
         lines.append(f"  published  {when(status.published_at)} ({duration(seconds or 0.0)} ago)")
     if status.digest:
         lines.append(f"  digest     {status.digest}")
+    if status.hold is not None:
+        lines.append(f"  HELD       {hold_text(status.hold)}")
+        waits = "what the files make now" if status.hold.candidate else "edits"
+        lines.append(f"             {waits} will not be published before: {to_resume(status.name)}")
     lines.append(f"  agent      {_agent_text(status)}")
     if status.last_error is not None:
-        lines += [f"  rejected   {line}" for line in (status.agent.problems or (status.last_error,))]
+        what = "rejected " if status.held is None else "held     "
+        lines += [f"  {what}  {line}" for line in (status.agent.problems or (status.last_error,))]
         hidden = status.agent.problem_count - len(status.agent.problems)
         if status.agent.problems and hidden > 0:
-            lines.append(f"  rejected   … and {hidden} more")
-    elif status.agent.stale:
+            lines.append(f"  {what}  … and {hidden} more")
+        if status.held is not None:
+            lines.append(f"             {let_through(status.name, status.held)}")
+    if status.agent.stale:
         lines.append("  stale      the last known good from before the agent's start")
     lines += [f"  warning    {warning}" for warning in status.agent.warnings]
     return "\n".join(lines)
+
+
+UNPUBLISHABLE = "valid, but it cannot be published"
+"""How the reason begins why valid files are not what is served."""
+
+
+def let_through(segment: str, digest: str) -> str:
+    """What a person does who has looked at a candidate that the guard holds, and wants it."""
+    return f"to let it through: shmconf reload {segment} --accept {digest[:DIGEST_DIGITS]}"
+
+
+def to_resume(segment: str) -> str:
+    """What a person does who wants the files to be followed again."""
+    return f"shmconf resume {segment}"
+
+
+def hold_text(hold: Hold) -> str:
+    """A rollback that is held, for people."""
+    since = f"since {when(hold.since)} ({duration(age_seconds(hold.since) or 0.0)} ago)"
+    forced = "; FORCED: it was not valid by the schema or check" if hold.forced else ""
+    return f"a rollback of version {hold.version}, {since} by {user(hold.uid)}{forced}"
+
+
+def hold_fields(hold: Hold | None) -> dict[str, Any] | None:
+    """The same for JSON; None for none."""
+    return None if hold is None else {**hold.as_map(), "since": when(hold.since), "candidate": hold.candidate}
+
+
+def user(uid: int) -> str:
+    """A user's name, else the number. Asks the user database."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return f"user {uid}"
 
 
 def when(ns: int) -> str:

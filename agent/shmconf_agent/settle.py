@@ -25,6 +25,7 @@ import hashlib
 from collections.abc import Iterable
 
 from .disk import Reading, Stamp, Standing
+from .problems import Fault
 from .watch import Hint, Kind
 
 __all__ = ["BURST_S", "GRACE_S", "LONGEST_S", "QUIET_S", "Batch", "TrackedFile", "digest_of"]
@@ -91,7 +92,7 @@ class TrackedFile:
         self.path = path
         self.content: bytes | None = None
         self.digest = b""
-        self.failure: str | None = None
+        self.failure: Fault | None = None
         self.absence: Standing | None = None
         """What is there instead of a regular file, once that counts."""
         self.judged = False

@@ -15,10 +15,11 @@
 Events are hints. Each look compares what stands on the disk with what was seen before (real path, device, inode, size,
 both times) and reads what changed and is whole by the rules of `settle`. What no stat shows is found by reading again:
 a file that was closed after writing, a file read within 20 ms of its last change, and at each rescan some 256 KiB of
-files in turn (64 small ones, or at least one), so that a small configuration is verified every second.
+files in turn (16 small ones, or at least one), so that a small configuration is verified every second.
 
 Directories are not recursive; names that begin with a dot are passed over; order is by the bytes of the name. A file
-named by two sources is two layers. The schema's file is followed by the same rules, as `view.schema`.
+named by two sources is two layers. The schema's file is followed by the same rules, as `view.schema`; and the commit
+path, as `view.commit`, which `commit` acts on.
 
 A SourceFiles belongs to one thread. It never raises for what it finds on the disk: that is `view.problems`. It keeps
 no descriptor open. Times are in seconds of the monotonic clock.
@@ -27,62 +28,29 @@ no descriptor open. Times are in seconds of the monotonic clock.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from itertools import islice
 
 from .config import SegmentConfig, Source
-from .disk import Listing, Reading, Standing, Survey, printable, read
-from .formats import DEFAULT_LIMITS, SUFFIXES, Limits
-from .mounts import mounts
-from .problems import Problem
+from .disk import Reading, Stamp, Standing
+from .membership import Membership
+from .mounts import mounted_files, mounts, never_changes
+from .problems import Code
+from .reading import holds, read
+from .references import MOST_BYTES, MOST_NAMED, FileKey, Places, environment_digest, referenced
 from .settle import Batch, TrackedFile
+from .stillness import Stillness
+from .survey import Survey
 from .view import Gathering, InFlux, SourceLayer, View, differing
 from .watch import NO_HINTS, Hint, Hints, Kind
 
 __all__ = ["InFlux", "SourceFiles", "SourceLayer", "View"]
 
 PATROL_BYTES = 256 * 1024
-"""How much is read again at each rescan, a file counting as a page at least."""
-_PAGE = 4096
-MOST_FILES = 10_000
-"""The most files that one directory or glob may name."""
-_BLANK = re.compile(rb"(?:\xef\xbb\xbf)?\s*\Z")
-
-
-@dataclass(slots=True)
-class _Membership:
-    """The files of one source as of the last look: those that it names, and those that have only just vanished."""
-
-    source: Source
-    is_schema: bool = False
-    listing: Listing = field(default_factory=lambda: Listing((), "file"))
-    members: dict[str, str] = field(default_factory=dict)  # absolute path: name as the user would write it
-    layers: dict[str, SourceLayer] = field(default_factory=dict)  # as last built, by absolute path
-
-    def update(self, survey: Survey, base: str) -> dict[str, str]:
-        """Lists the source anew. Returns what it names now."""
-        if self.is_schema:
-            path = self.source.path
-            self.listing = Listing(((path, os.path.join(base, path)),), "file")
-        else:
-            was_directory = self.listing.kind == "directory"
-            self.listing = survey.listing(base, self.source.path, was_directory=was_directory)
-        if len(self.listing.found) > MOST_FILES:
-            count = len(self.listing.found)
-            failure = f"names {count:,} files, more than the limit of {MOST_FILES:,}"
-            self.listing = Listing((), self.listing.kind, failure)
-        return {path: printable(shown) for shown, path in self.listing.found}
-
-    def layer(self, file: TrackedFile, shown: str, data: bytes) -> SourceLayer:
-        """The layer that this file is; the same object as long as its content is the same."""
-        layer = self.layers.get(file.path)
-        if layer is None or layer.data is not data:
-            blank = _BLANK.match(data) is not None
-            layer = SourceLayer(shown, self.source.at, data, file.digest, file.path, blank)
-            self.layers[file.path] = layer
-        return layer
+"""How much is read again at each rescan, a file counting as _OPENING at least."""
+_OPENING = 16 * 1024  # bytes that are read in about the time that it takes to open a file
 
 
 class SourceFiles:
@@ -91,6 +59,7 @@ class SourceFiles:
     hints: a Watcher, or nothing to live by looking alone.
     nonblank: the names of the files that were not empty when they were last accepted, by an earlier agent
       (`SourceFiles.nonblank` then).
+    references: the files that references in the layers name, where there is substitution. They are followed likewise.
     now, wall_ns: the clocks; the second one is compared with the times of files.
     """
 
@@ -99,46 +68,58 @@ class SourceFiles:
         config: SegmentConfig,
         *,
         hints: Hints = NO_HINTS,
-        limits: Limits = DEFAULT_LIMITS,
         nonblank: Iterable[str] = (),
+        references: Callable[[Sequence[SourceLayer]], Iterable[FileKey]] | None = None,
         now: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.nonblank = frozenset(nonblank)
         self._base = os.path.abspath(config.base)
-        self._memberships = [_Membership(source) for source in config.sources]
+        # The commit path comes first: it is looked at before any file that it is about.
+        self._memberships = [] if config.commit is None else [Membership(Source(config.commit), is_commit=True)]
+        self._memberships += [Membership(source) for source in config.sources]
         if config.schema is not None:
-            self._memberships.append(_Membership(Source(config.schema), is_schema=True))
+            self._memberships.append(Membership(Source(config.schema), is_schema=True))
         self._hints = hints
-        self._limits = limits
+        self._limits = config.limits
         self._now = now
         self._wall_ns = wall_ns
+        self._references = references
+        self._places = None if config.substitution is None else Places(config.substitution, self._base)
+        self._named: dict[FileKey, str] = {}  # by the references that the last look found: absolute path
+        self._refused: frozenset[str] = frozenset()  # of these paths, those that may not be read
         self._files: dict[str, TrackedFile] = {}
         self._batch = Batch(config.settle_ms / 1000)
         self._unheard: list[Hint] = []  # drained while reading; for the next look
         self._looks = 0
         self._complete = False  # whether everything that was there at the start has been read
         self._last: dict[str, object] = {}  # what the last look found, by name
-        self._fingerprint = Gathering().fingerprint()
+        # It stays as it is while the process lives, but what was committed is the same in the next one only with this.
+        self._environment = b"" if config.substitution is None else environment_digest(config.substitution)
+        self._fingerprint = Gathering(environment=self._environment).fingerprint()
         self._judged: bytes | None = None
         self._accepted: dict[str, bytes] = {}
+        self._last_view: View | None = None
+        self._stillness: Stillness | None = None
+        self._calm: list[TrackedFile] = []
         self._rescan_at = float("-inf")
         self._patrolled = 0
-        self._reals: frozenset[str] = frozenset()
+        self._looked_up: frozenset[tuple[str, int, int]] = frozenset()  # of which files' mounts the notes are
         self._notes: tuple[str, ...] = ()
 
-    def look(self, *, at_once: bool = False) -> View:
+    def look(self, *, at_once: bool = False, anew: bool = False) -> View:
         """Compares all sources with what was seen before and reads what is to be read.
 
-        at_once: reads everything and waits for nothing, as somebody asks for what is there now (`check`, `reload`):
+        at_once: reads everything and waits for nothing, as somebody asks for what is there now (`check`):
           what is missing counts as missing, what is there as whole. Only what changes while it is read, three times
           in a row, is still in flux then, and the view is not ready.
+        anew: takes no file for known: each is read again, however it looks, or in flux until it is whole (`reload`).
         """
-        view = self._look(at_once)
+        view = self._look(at_once, anew)
         for _ in range(2):
             if not (at_once and view.in_flux):
                 break
-            view = self._look(at_once)
+            view = self._look(at_once, anew)
         return view
 
     def unchanged(self, view: View) -> bool:
@@ -152,38 +133,90 @@ class SourceFiles:
 
     def accept(self, view: View) -> None:
         """This view was published, or equals what is published."""
-        layers = [*view.layers, *([view.schema] if view.schema else [])]
-        self._accepted = {layer.file: layer.digest for layer in layers}
+        self._last_view = None  # another look sees what changed since, and what may be empty, with other eyes
+        self._accepted = view.contents()
         self.nonblank = frozenset(layer.file for layer in view.layers if not layer.blank)
         self.reject(view)
 
     def reject(self, view: View) -> None:
         """This view is not to be published, or can't be just now. Changes found after it are a new batch."""
-        for layer in [*view.layers, *([view.schema] if view.schema else [])]:
-            if layer.path in self._files:
-                self._files[layer.path].judged = True
+        for path in view.paths():
+            if path in self._files:
+                self._files[path].judged = True
         self._judged = view.fingerprint
         self._batch.judged(view.look)
 
-    def _look(self, at_once: bool) -> View:
+    def withhold(self, view: View) -> None:
+        """This view is valid, and a rollback that is held keeps it from being published."""
+        self.reject(view)
+
+    def pass_over(self, view: View) -> None:
+        """What changed up to this view is not to be judged."""
+        self._batch.judged(view.look)
+
+    def _look(self, at_once: bool, anew: bool) -> View:
         self._looks += 1
         hints = [*self._unheard, *self._hints.drain()]
         self._unheard = []
         now = self._now()
+        if not (hints or at_once or anew) and (view := self._look_again(now)) is not None:
+            return view
         survey = Survey()
+        named = 0
         for membership in self._memberships:
-            self._update(membership, survey)
+            self._update(membership, survey, named)
+            named += 0 if membership.is_schema or membership.is_commit else len(membership.listing.found)
         to_read = self._observe(survey, hints, now, at_once)
-        if now >= self._rescan_at or self._rescan_at > now + self._hints.rescan_s:
-            to_read += self._patrol(to_read)
+        if anew:
+            to_read += self._rest(to_read)
+        if self._rescan_is_due(now):
+            chosen = {id(file) for file in to_read}
+            taken = [file for file in self._files.values() if file.was_taken and id(file) not in chosen]
+            to_read += self._patrol([file for file in taken if file.flux_since is None])
             self._rescan_at = now + self._hints.rescan_s
             self._note_mounts()
         self._read(to_read, now, at_once)
-        return self._view(survey, now, at_once)
+        self._read(self._crowded_out(to_read), now, True)  # as whole as they were when they found no room
+        view = self._view(survey, now, at_once)
+        self._remember(view, survey)
+        return view
 
-    def _update(self, membership: _Membership, survey: Survey) -> None:
-        """Brings the members up to date; files that the source names no more stay until their absence counts."""
-        named = membership.update(survey, self._base)
+    def _look_again(self, now: float) -> View | None:
+        """The view of the last look, if the disk is as it was and no file whose turn it is reads otherwise; else None,
+        and a whole look has to find out."""
+        if self._last_view is None or self._stillness is None or not self._stillness.holds():
+            return None
+        if self._rescan_is_due(now):
+            next_turn = self._patrolled
+            if not all(map(_reads_the_same, self._patrol(self._calm))):
+                self._patrolled = next_turn  # for the whole look, which says what they read as
+                return None
+            self._rescan_at = now + self._hints.rescan_s
+        ready_at = self._batch.ready_at(None)
+        ready = ready_at is None or now >= ready_at
+        return replace(
+            self._last_view,
+            ready=ready,
+            overdue=ready and now >= self._batch.latest_at,
+            next_look=self._rescan_at if ready else min(self._rescan_at, ready_at or now),
+            look=self._looks,
+        )
+
+    def _remember(self, view: View, survey: Survey) -> None:
+        """For `_look_again`. Where anything is waited for, or went wrong, each look is a whole one."""
+        is_calm = view.whole and not self._refused and all(file.failure is None for file in self._files.values())
+        self._last_view = view if is_calm else None
+        self._stillness = survey.stillness() if is_calm else None
+        self._calm = [file for file in self._files.values() if file.content is not None] if is_calm else []
+
+    def _rescan_is_due(self, now: float) -> bool:
+        return now >= self._rescan_at or self._rescan_at > now + self._hints.rescan_s
+
+    def _update(self, membership: Membership, survey: Survey, besides: int) -> None:
+        """Brings the members up to date; files that the source names no more stay until their absence counts.
+        besides: how many files the sources before it name."""
+        besides = 0 if membership.is_schema or membership.is_commit else besides
+        named = membership.update(survey, self._base, self._limits, besides)
         for path in named:
             if path not in self._files:
                 expected = membership.listing.kind == "file" or not self._complete
@@ -197,72 +230,146 @@ class SourceFiles:
             del membership.layers[path]
 
     def _observe(self, survey: Survey, hints: Sequence[Hint], now: float, at_once: bool) -> list[TrackedFile]:
-        named = {path for membership in self._memberships for path in membership.members}
+        named = {path for membership in self._memberships for path in membership.members} | {*self._named.values()}
         self._files = {path: file for path, file in self._files.items() if path in named}
         by_path: dict[str, list[tuple[int, Hint]]] = {}
         for order, hint in enumerate(hints):
             by_path.setdefault(hint.path, []).append((order, hint))
         wall_ns = self._wall_ns()
         to_read = []
+        unwatched = Survey()
         for file in self._files.values():
-            standing = survey.resolve(file.path)
+            standing = (unwatched if file.path in self._refused else survey).resolve(file.path)
             heard = _hints_for(standing, by_path) if by_path else ()
             if file.observe(standing, heard, now, wall_ns, impatient=at_once):
                 to_read.append(file)
         return to_read
 
-    def _patrol(self, besides: Sequence[TrackedFile]) -> list[TrackedFile]:
-        """Files to read again though nothing calls for it, in turn."""
+    def _crowded_out(self, besides: Sequence[TrackedFile]) -> list[TrackedFile]:
+        """Files that found no room beside the others, and do now."""
+        code = Code.LIMIT_TOTAL_BYTES
+        crowded = [file for file in self._files.values() if file.failure is not None and file.failure.code is code]
+        if not crowded:
+            return []
         chosen = {id(file) for file in besides}
-        calm = [
+        room = self._limits.max_total_bytes - self._held()
+        return [
             file
-            for file in self._files.values()
-            if file.content is not None and file.flux_since is None and id(file) not in chosen
+            for file in crowded
+            if file.flux_since is None and id(file) not in chosen and file.stamp is not None and file.stamp.size <= room
         ]
-        patrol = [file for file in calm if file.racy]
+
+    def _held(self) -> int:
+        """Bytes of content in memory."""
+        return sum([len(file.content) for file in self._files.values() if file.content is not None])
+
+    def _rest(self, besides: Sequence[TrackedFile]) -> list[TrackedFile]:
+        """All files that seem to be as they were taken, also those that could not be read then."""
+        chosen = {id(file) for file in besides}
+        return [file for file in self._files.values() if file.flux_since is None and id(file) not in chosen]
+
+    def _patrol(self, calm: Sequence[TrackedFile]) -> list[TrackedFile]:
+        """Those of the files, which were taken and are not in flux, that are read again though nothing calls for it, in
+        turn."""
+        # What could not be read may be readable again without any change of the file: of a limit, or of the disk.
+        patrol = [file for file in calm if file.racy or file.failure is not None]
         budget = PATROL_BYTES
         for step in range(len(calm)):
             file = calm[(self._patrolled + step) % len(calm)]
             if budget <= 0:
                 self._patrolled = (self._patrolled + step) % len(calm)
                 break
-            budget -= max(len(file.content or b""), _PAGE)
-            if not file.racy:
+            budget -= max(len(file.content or b""), _OPENING)
+            if not (file.racy or file.failure is not None):
                 patrol.append(file)
         return patrol
 
     def _read(self, files: Sequence[TrackedFile], now: float, at_once: bool) -> None:
         readings: list[tuple[TrackedFile, Reading, int]] = []
+        held = self._held() if files else 0
         for file in files:
             if file.stamp is not None:
                 wall_ns = self._wall_ns()
-                readings.append((file, read(file.stamp.real, self._limits), wall_ns))
+                held -= len(file.content or b"")
+                reading = self._reading(file, file.stamp, held)
+                held += len(reading.data or b"")
+                readings.append((file, reading, wall_ns))
         if not readings:
             return
         # What happened up to here was either heard before, or is in here.
-        self._unheard = self._hints.drain()
-        disturbed = {
-            hint.path for hint in self._unheard if hint.kind not in (Kind.TOUCHED, Kind.WATCHED, Kind.MOVED_TO)
-        }
+        heard = self._hints.drain()
+        self._unheard += heard
+        disturbed = {hint.path for hint in heard if hint.kind not in (Kind.TOUCHED, Kind.WATCHED, Kind.MOVED_TO)}
         for file, reading, wall_ns in readings:
             in_between = file.entry in disturbed or "" in disturbed
             file.offer(reading, now, wall_ns, disturbed=in_between, impatient=at_once)
 
-    def _note_mounts(self) -> None:
-        reals = frozenset(file.stamp.real for file in self._files.values() if file.stamp is not None)
-        if reals == self._reals:
+    def _reading(self, file: TrackedFile, stamp: Stamp, besides: int) -> Reading:
+        """What is in the file, beside so many bytes in others; one that only references name is held to their rules."""
+        if self._places is None or any(file.path in membership.members for membership in self._memberships):
+            return read(stamp.real, self._limits, besides=besides)
+        refusals = [self._places.refusal(key, stamp.real) for key, path in self._named.items() if path == file.path]
+        if refusals and all(refusals):
+            return Reading(None, refusals[0], stamp, True)
+        limits = replace(self._limits, max_file_bytes=MOST_BYTES)
+        return read(stamp.real, limits, besides=besides, follow_links=False)
+
+    def _refer(self, gathered: Gathering, survey: Survey, now: float, at_once: bool) -> None:
+        """Adds the files that references in the layers name; what is newly named is looked at and read here.
+
+        What may not be read is looked at alone: text must not choose which directories are watched, or tested by a file
+        that is made there.
+        """
+        if self._references is None or self._places is None:
             return
-        self._reals = reals
-        self._notes = tuple(
-            f"{point} is mounted as a single file (subPath in Kubernetes): a new version put in its place on the "
-            "host is never seen here. Mount its directory instead."
-            for point in sorted(reals & {mount.point for mount in mounts()})
-        )
+        keys = dict.fromkeys(self._references(gathered.layers))
+        paths = {key: self._places.path(key) for key in islice(keys, MOST_NAMED)}
+        self._named = {key: path for key, path in paths.items() if path is not None}
+        for root in self._places.roots if self._named else ():
+            survey.resolve(root)  # a link on the way to one is followed like those on the way to a file
+        to_read = []
+        unwatched = Survey()
+        for key, path in self._named.items():
+            file = self._files.get(path)
+            if file is None:
+                file = self._files[path] = TrackedFile(path, expected=True)
+                if file.observe(unwatched.resolve(path), (), now, self._wall_ns(), impatient=at_once):
+                    to_read.append(file)
+            elif _was_refused(file) and file.stamp is not None and not self._places.refusal(key, file.stamp.real):
+                to_read.append(file)  # the roots lead elsewhere now
+        self._read(to_read, now, at_once)
+        refused: set[str] = set()
+        for key, maybe in paths.items():
+            followed = None if maybe is None else self._files[maybe]
+            found = gathered.references[key] = referenced(key, followed, self._places)
+            if followed is None:
+                continue
+            if found.fault is not None and found.fault.code is Code.REFERENCE_NOT_ALLOWED:
+                refused.add(followed.path)
+            else:
+                survey.resolve(followed.path)
+            if followed.flux_since is not None:
+                gathered.in_flux[followed.path] = InFlux(found.file, followed.flux_since, followed.vanished)
+            if found.data is None and found.fault is None:
+                gathered.waiting = True
+        self._refused = frozenset(refused - {path for each in self._memberships for path in each.members})
+
+    def _note_mounts(self) -> None:
+        # With device and inode, as a file may be mounted over one that was read before.
+        found = frozenset(file.stamp[:3] for file in self._files.values() if file.stamp is not None)
+        if found == self._looked_up:
+            return
+        self._looked_up = found
+        self._notes = tuple(map(never_changes, mounted_files((real for real, _, _ in found), mounts())))
 
     def _view(self, survey: Survey, now: float, at_once: bool) -> View:
-        gathered = Gathering()
+        gathered = Gathering(environment=self._environment)
         for membership in self._memberships:
-            self._gather(membership, gathered)
+            if membership.is_commit:
+                membership.gather_commit(gathered, self._files, survey)
+            else:
+                membership.gather(gathered, self._files, self.nonblank, complete=self._complete)
+        self._refer(gathered, survey, now, at_once)
         if not gathered.waiting:
             self._complete = True
         state = gathered.state()
@@ -293,41 +400,10 @@ class SourceFiles:
             directories=survey.interests(),
             notes=self._notes,
             look=self._looks,
+            order=tuple(gathered.order),
+            commit=gathered.commit,
+            references=gathered.references,
         )
-
-    def _gather(self, membership: _Membership, gathered: Gathering) -> None:
-        source, listing = membership.source, membership.listing
-        listed = {path for _, path in listing.found}
-        pending = False
-        count = len(gathered.layers) + len(gathered.problems)
-        for path in sorted(membership.members, key=os.fsencode):
-            file = self._files[path]
-            shown = membership.members[path]
-            if file.flux_since is not None:
-                gathered.in_flux[path] = InFlux(shown, file.flux_since, file.vanished)
-            if file.content is not None:
-                self._gather_layer(membership, membership.layer(file, shown, file.content), gathered)
-            elif file.failure is not None:
-                gathered.problems.append(Problem(file.failure, shown))
-            elif file.absence is None:
-                pending = True
-            elif path in listed and not _is_excused(file.absence, source, listing):
-                gathered.problems.append(Problem(_why_absent(file.absence, listing), shown))
-        is_empty = count == len(gathered.layers) + len(gathered.problems) and not membership.is_schema
-        if listing.failure is not None and not listing.missing:
-            gathered.problems.append(Problem(listing.failure, printable(source.path)))
-        elif is_empty and not source.optional and not pending and listing.kind != "file":
-            gathered.problems.append(Problem(_why_empty(listing), printable(source.path)))
-        if pending and (not self._complete or (is_empty and not source.optional) or membership.is_schema):
-            gathered.waiting = True
-
-    def _gather_layer(self, membership: _Membership, layer: SourceLayer, gathered: Gathering) -> None:
-        if membership.is_schema:
-            gathered.schema = layer
-            return
-        gathered.layers.append(layer)
-        if layer.blank and layer.file in self.nonblank:
-            gathered.problems.append(Problem(_doubtful(layer.file), layer.file))
 
     def _next_look(self, ready_at: float | None, now: float) -> float:
         if self._unheard:
@@ -341,31 +417,13 @@ class SourceFiles:
         return min(times)
 
 
-def _is_excused(absence: Standing, source: Source, listing: Listing) -> bool:
-    """Whether nothing need be there: for an optional file, or where it was listed a moment before it went."""
-    if listing.kind == "file":
-        return source.optional and absence.missing
-    return absence.missing and not absence.dangling
+def _reads_the_same(file: TrackedFile) -> bool:
+    """Whether a file that looks as it did when it was taken holds the same bytes. One that may be reads as another."""
+    return not file.racy and file.stamp is not None and holds(file.stamp.real, file.content or b"")
 
 
-def _why_absent(absence: Standing, listing: Listing) -> str:
-    reason = absence.absent or ""
-    if listing.kind == "file" and absence.missing and not absence.dangling:
-        return f"{reason}; create it, or mark the source optional"
-    return reason
-
-
-def _why_empty(listing: Listing) -> str:
-    if listing.kind == "directory":
-        reason = listing.failure or f"holds no {', '.join(f'*{suffix}' for suffix in SUFFIXES)} file"
-    else:
-        reason = "matches no file"
-    return f"{reason}; add one, or mark the source optional"
-
-
-def _doubtful(shown: str) -> str:
-    empty = "a comment" if shown.endswith(".toml") else "{}"
-    return f"is empty, which it was not before; if it is meant to be, write {empty} into it"
+def _was_refused(file: TrackedFile) -> bool:
+    return file.failure is not None and file.failure.code is Code.REFERENCE_NOT_ALLOWED
 
 
 def _hints_for(standing: Standing, by_path: Mapping[str, list[tuple[int, Hint]]]) -> list[Hint]:

@@ -9,7 +9,10 @@ code. A compiled Schema may be used by several threads.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path as FilePath
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -19,9 +22,10 @@ import jsonschema_rs
 
 from . import formats
 from .check_process import run_check
-from .problems import Invalid, Path, Problem, format_path
-from .schema_view import STAND_INS_FOR_NAN, View, view
-from .violations import describe
+from .problems import MOST_PROBLEMS, Code, Fault, Invalid, Path, Problem, format_path
+from .reading import read
+from .schema_view import STAND_INS_FOR_NAN, Clash, View, view
+from .violations import Violation, describe
 
 __all__ = ["BadSchema", "Schema", "run_check"]
 
@@ -75,22 +79,21 @@ class Schema:
             raise BadSchema(problems, documents.files) from None
         return cls(documents, validator)
 
-    def problems(self, tree: Any) -> list[tuple[Path, str]]:
+    def problems(self, tree: Any, told: Any = None) -> list[Violation]:
         """Every violation in `tree` with its path, in the tree's order; an empty list for a valid tree.
 
+        told: the tree with other values, of the same shape, which are the ones to be named.
         The path of an unknown key ends in that key, that of a missing key is the map which lacks it.
         """
-        shown = view(tree)
-        found: list[tuple[Path, str]] = [
-            (clash.path, f"a schema cannot tell this key from {clash.text!r} beside it; rename one of them")
-            for clash in shown.clashes
-        ]
-        found += self._violations(shown)
+        told = tree if told is None else told
+        shown = replace(view(tree), real=told)
+        found = [Violation(clash.path, _clash(clash)) for clash in shown.clashes]
+        found += islice(self._violations(shown), MOST_PROBLEMS + 1)  # one more, so that it is known that there are more
         for stand_in in STAND_INS_FOR_NAN if shown.has_nan else ():
-            found = found or list(self._violations(view(tree, nan=stand_in)))
+            found = found or list(self._violations(replace(view(tree, nan=stand_in), real=told)))
         return _in_document_order(tree, found)
 
-    def _violations(self, shown: View) -> Iterator[tuple[Path, str]]:
+    def _violations(self, shown: View) -> Iterator[Violation]:
         for error in self._validator.iter_errors(shown.seen):
             yield from describe(error, shown, self._documents.keys_beside)
 
@@ -102,10 +105,11 @@ class _Document:
         self.path = path
         self.shown = shown
         self.uri = path.absolute().as_uri()
-        try:
-            self.data = path.read_bytes()
-        except OSError as error:
-            raise Invalid([Problem(f"cannot read the schema: {error.strerror}", shown)]) from None
+        reading = read(os.path.realpath(path))  # which does not wait for a pipe
+        if reading.data is None:
+            reason = reading.failure.message if reading.failure else "No such file or directory"
+            raise Invalid([Fault(Code.BAD_SCHEMA, f"cannot read the schema: {reason}").at(shown)])
+        self.data = reading.data
         self.tree = formats.parse(self.data, file=shown)
         self.view = view(self.tree)
         own_name = self.tree.get("$id")
@@ -113,8 +117,7 @@ class _Document:
         self.base = urljoin(self.uri, own_name) if isinstance(own_name, str) else self.uri
 
     def problem(self, path: Path, message: str) -> Problem:
-        line, column = formats.locate(self.data, path, file=self.shown) or (None, None)
-        return Problem(message, self.shown, line, column)
+        return Fault(Code.BAD_SCHEMA, message).at(self.shown, formats.locate(self.data, path, file=self.shown))
 
 
 class _Documents:
@@ -169,7 +172,7 @@ class _Documents:
         broken += [problem for document in self for problem in _against_its_dialect(document)]
         if broken:
             return broken
-        return [self.root.problem(path, message) for path, message in describe(error, self.root.view, lambda _: [])]
+        return [self.root.problem(each.path, str(each.fault)) for each in describe(error, self.root.view, lambda _: [])]
 
     def _broken_references(self) -> list[Problem]:
         """Those that the engine met, and those that it would have met next."""
@@ -214,6 +217,11 @@ class _Documents:
         return [key for key in properties if isinstance(key, str)] if isinstance(properties, dict) else []
 
 
+def _clash(clash: Clash) -> Fault:
+    message = f"a schema cannot tell this key from {clash.text!r} beside it; rename one of them"
+    return Fault(Code.SCHEMA_KEY_CLASH, message)
+
+
 def _place(problem: Problem) -> tuple[str, int, int]:
     return problem.file or "", problem.line or 0, problem.column or 0
 
@@ -227,8 +235,8 @@ def _against_its_dialect(document: _Document) -> Iterator[Problem]:
     except ValueError:
         return  # not a dialect that the engine knows; its own message says so
     for error in meta.iter_errors(document.view.seen):
-        for path, message in describe(error, document.view, lambda _: []):
-            yield document.problem(path, f"not a valid JSON Schema: {format_path(path)}: {message}")
+        for path, fault, _ in describe(error, document.view, lambda _: []):
+            yield document.problem(path, f"not a valid JSON Schema: {format_path(path)}: {fault}")
 
 
 def _fetch_nothing(uri: str, /) -> dict[str, Any]:
@@ -259,13 +267,13 @@ def _references(node: Any, path: Path) -> Iterator[tuple[Path, str]]:
             yield from _references(item, (*path, index))
 
 
-def _in_document_order(tree: Any, found: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
+def _in_document_order(tree: Any, found: list[Violation]) -> list[Violation]:
     """`found` sorted as the tree is written, a map before what it holds; each line once."""
     places: dict[int, dict[Any, int]] = {}
 
-    def position(problem: tuple[Path, str]) -> list[int]:
+    def position(problem: Violation) -> list[int]:
         node, positions = tree, []
-        for part in problem[0]:
+        for part in problem.path:
             if isinstance(node, dict):
                 order = places.get(id(node))
                 if order is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from .commit_mark import NO_COMMIT, CommitPath, Record
 from .disk import Interest
 from .problems import Path, Problem
+from .references import FileKey, ReferencedFile
 from .settle import digest_of
 
 __all__ = ["Gathering", "InFlux", "SourceLayer", "View", "differing"]
@@ -15,7 +17,8 @@ __all__ = ["Gathering", "InFlux", "SourceLayer", "View", "differing"]
 @dataclass(frozen=True, slots=True)
 class SourceLayer:
     """The content of one file. `file` is its name as the user wrote it or would; `path` the same, absolute;
-    `digest` tells contents apart (16 bytes); `blank` if there is white space only."""
+    `digest` tells contents apart (16 bytes); `blank` if there is white space only; `entry` is the path of its source in
+    the agent's file, () without one."""
 
     file: str
     at: Path
@@ -23,6 +26,7 @@ class SourceLayer:
     digest: bytes
     path: str
     blank: bool
+    entry: Path = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class View:
 
     layers: in order, lowest first. schema: the schema's file, if the segment has one and it could be read.
     problems: why this cannot be published: what is missing, unreadable, or doubtful. Each says what to do.
-    fingerprint: equal for views with equal layers, schema and problems.
+    fingerprint: equal for views with equal layers, schema, problems and references.
     changed: the files whose content is another than was last accepted, or that came or went since.
     in_flux: files that are changing; the oldest `since` tells for how long.
     waiting: something that must be there is in flux and has no content yet; the view can't be judged, however long
@@ -51,6 +55,10 @@ class View:
     next_look: when to look again at the latest; may be in the past.
     directories: what to watch, for Watcher.follow.
     notes: about the sources, for the operator; nothing that stops publication.
+    order: the names that `layers` and `problems` have, in the order of the sources.
+    commit: how the segment's commit path stands, if it has one. committed: what to record of the commit by which this
+      view may be judged. awaits_commit: the path for whose change the files wait. held: nothing of it may be judged.
+    references: the files that references in the layers name, as they were found.
     """
 
     layers: tuple[SourceLayer, ...]
@@ -66,11 +74,31 @@ class View:
     directories: Mapping[str, Interest]
     notes: tuple[str, ...]
     look: int
+    order: tuple[str, ...] = ()
+    commit: CommitPath = NO_COMMIT
+    committed: Record | None = None
+    awaits_commit: str | None = None
+    held: bool = False
+    references: Mapping[FileKey, ReferencedFile] = field(default_factory=dict)
+
+    def contents(self) -> dict[str, bytes]:
+        """The digest of each file, by name."""
+        return _contents([*self.layers, *([self.schema] if self.schema else [])], self.references)
+
+    def paths(self) -> list[str]:
+        """Of each file, absolute."""
+        layers = [*self.layers, *([self.schema] if self.schema else [])]
+        return [layer.path for layer in layers] + [file.path for file in self.references.values()]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every file is in view as it stands on the disk."""
+        return not (self.waiting or self.in_flux)
 
     @property
     def worth_building(self) -> bool:
         """Whether it makes sense to run the pipeline already: what is in view may well be what is published."""
-        return self.ready or not (self.waiting or self.in_flux)
+        return self.ready or self.whole
 
 
 @dataclass(slots=True)
@@ -82,10 +110,14 @@ class Gathering:
     problems: list[Problem] = field(default_factory=list)
     in_flux: dict[str, InFlux] = field(default_factory=dict)
     waiting: bool = False
+    order: list[str] = field(default_factory=list)
+    commit: CommitPath = NO_COMMIT
+    references: dict[FileKey, ReferencedFile] = field(default_factory=dict)
+    environment: bytes = b""  # digest of the variables that references may name
 
     def contents(self) -> dict[str, bytes]:
         """The digest of each file."""
-        return {layer.file: layer.digest for layer in self._files()}
+        return _contents(self._files(), self.references)
 
     def state(self) -> dict[str, object]:
         """What is known of each file, to be compared with another look's."""
@@ -93,16 +125,24 @@ class Gathering:
         for problem in self.problems:
             name = problem.file or ""
             state[name] = (state.get(name), problem.message)
+        for key, file in self.references.items():
+            state[file.file] = (state.get(file.file), key, file.state)
         return state
 
     def fingerprint(self) -> bytes:
         """Of everything that a judgement depends on."""
         layers = [(layer.file, layer.at, layer.digest) for layer in self._files()]
         problems = [(problem.file, problem.message) for problem in self.problems]
-        return digest_of(repr((layers, self.schema is not None, problems)).encode())
+        references = [(key, file.state) for key, file in self.references.items()]
+        return digest_of(repr((layers, self.schema is not None, problems, references, self.environment)).encode())
 
     def _files(self) -> list[SourceLayer]:
         return [*self.layers, *([self.schema] if self.schema is not None else [])]
+
+
+def _contents(layers: Iterable[SourceLayer], references: Mapping[FileKey, ReferencedFile]) -> dict[str, bytes]:
+    read = {file.file: file.digest for file in references.values() if file.data is not None}
+    return read | {layer.file: layer.digest for layer in layers}
 
 
 def differing(left: Mapping[str, object], right: Mapping[str, object]) -> frozenset[str]:

@@ -7,28 +7,54 @@ speaks.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator
 from datetime import date, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonschema_rs import ValidationError
 
 from shmconf.paths import MISSING, format_path, look_up
 
-from .nearest import did_you_mean
-from .problems import Path
+from .nearest import suggestion
+from .problems import Code, Fault, Path
 from .schema_view import View, key_text, real_key, real_path
 
 _LONGEST = 80
 _MOST_CHOICES = 8
 _MOST_ALTERNATIVES = 3
 
+_CODES = {
+    "type": Code.SCHEMA_TYPE,
+    "required": Code.SCHEMA_REQUIRED,
+    "enum": Code.SCHEMA_CHOICE,
+    "const": Code.SCHEMA_CHOICE,
+    "pattern": Code.SCHEMA_PATTERN,
+    "format": Code.SCHEMA_FORMAT,
+    **dict.fromkeys(
+        ("maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum", "multipleOf"), Code.SCHEMA_RANGE
+    ),
+    **dict.fromkeys(
+        ("maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties"), Code.SCHEMA_SIZE
+    ),
+}
+
+
+class Violation(NamedTuple):
+    """What is wrong with the value at `path`; `wanted`: the types (`string`, `number`, ...) that would be right, where
+    it is the type that is wrong."""
+
+    path: Path
+    fault: Fault
+    wanted: frozenset[str] = frozenset()
+
+
 KnownKeys = Callable[[ValidationError], list[str]]
 
 
-def describe(error: ValidationError, shown: View, known_keys: KnownKeys) -> Iterator[tuple[Path, str]]:
+def describe(error: ValidationError, shown: View, known_keys: KnownKeys) -> Iterator[Violation]:
     """`error` as one or several violations with their paths in the real tree. `known_keys` serves "did you mean"."""
     facts = error.kind.as_dict()
     path = real_path(shown, error.instance_path, lambda: error.instance)
@@ -36,18 +62,23 @@ def describe(error: ValidationError, shown: View, known_keys: KnownKeys) -> Iter
         case "additionalProperties" | "unevaluatedProperties":
             known = known_keys(error)
             for key in facts["unexpected"]:
-                yield _below(shown, path, key), _unknown(key, known)
+                yield Violation(_below(shown, path, key), _unknown(key, known))
         case "propertyNames":
             name = facts["error"].instance
-            yield _below(shown, path, name), _bad_name(name, facts["error"])
+            fault = Fault(Code.SCHEMA_KEY_NAME, _bad_name(name, facts["error"]))
+            yield Violation(_below(shown, path, name), fault)
         case "anyOf" | "oneOf" if "context" in facts and not _several_fit(facts["context"]):
             yield from _alternatives(error, path, facts["context"], shown, known_keys)
         case keyword:
             value = look_up(shown.real, path)
             if keyword == "falseSchema" and isinstance(value, dict) and _is_about_keys(error):
-                yield from (((*path, key), _unknown(key_text(key), [])) for key in value)
+                yield from (Violation((*path, key), _unknown(key_text(key), [])) for key in value)
             else:
-                yield path, _sentence(keyword, facts, value, error)
+                fault = Fault(_CODES.get(keyword, Code.SCHEMA_RULE), _sentence(keyword, facts, value, error))
+                if keyword == "enum" and isinstance(value, str):
+                    texts = [option for option in facts["options"] if isinstance(option, str)]
+                    fault = dataclasses.replace(fault, hint=suggestion(value, texts))
+                yield Violation(path, fault, _wanted(keyword, facts))
 
 
 def show(value: Any) -> str:
@@ -78,7 +109,7 @@ def _sentence(keyword: str, facts: dict[str, Any], value: Any, error: Validation
         case "required":
             return f"the required key {facts['property']!r} is missing"
         case "enum":
-            return _not_a_choice(shown, value, facts["options"])
+            return _not_a_choice(shown, facts["options"])
         case "const":
             return f"{shown} is not {show(facts['expected_value'])}"
         case "maximum":
@@ -120,21 +151,30 @@ def _sentence(keyword: str, facts: dict[str, Any], value: Any, error: Validation
     return _cut(error.message, 3 * _LONGEST)
 
 
-def _not_a_choice(shown: str, value: Any, options: list[Any]) -> str:
+def _not_a_choice(shown: str, options: list[Any]) -> str:
     choices = [show(option) for option in options[:_MOST_CHOICES]]
     if len(options) > _MOST_CHOICES:
         choices.append(f"{len(options) - _MOST_CHOICES} more")
-    texts = [option for option in options if isinstance(option, str)]
-    hint = did_you_mean(value, texts) if isinstance(value, str) else ""
-    return f"{shown} is not one of {', '.join(choices)}{hint}"
+    return f"{shown} is not one of {', '.join(choices)}"
+
+
+def _wanted(keyword: str, facts: dict[str, Any]) -> frozenset[str]:
+    match keyword:
+        case "type":
+            return frozenset(facts["types"])
+        case "enum":
+            return frozenset({"string"} if any(isinstance(option, str) for option in facts["options"]) else ())
+        case "const":
+            return frozenset({"string"} if isinstance(facts["expected_value"], str) else ())
+    return frozenset()
 
 
 def _below(shown: View, path: Path, text: str) -> Path:
     return *path, real_key(look_up(shown.real, path, {}), text)
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    return f"unknown key {_cut(key)!r}{did_you_mean(key, known)}"
+def _unknown(key: str, known: list[str]) -> Fault:
+    return Fault(Code.SCHEMA_UNKNOWN_KEY, f"unknown key {_cut(key)!r}", suggestion(key, known))
 
 
 def _bad_name(name: Any, error: ValidationError) -> str:
@@ -148,7 +188,7 @@ def _alternatives(
     branches: list[list[ValidationError]],
     shown: View,
     known_keys: KnownKeys,
-) -> Iterator[tuple[Path, str]]:
+) -> Iterator[Violation]:
     """The violations of the only alternative for this kind of value; otherwise a summary of them all."""
     meant = [branch for branch in branches if branch and not any(_other_kind(inner, error) for inner in branch)]
     if len(meant) == 1:
@@ -157,13 +197,14 @@ def _alternatives(
         return
     reasons: list[str] = []
     for branch in branches[:_MOST_ALTERNATIVES]:
-        for where, message in (each for inner in branch[:1] for each in describe(inner, shown, known_keys)):
-            below = where[len(path) :]
-            reasons.append(f"{format_path(below)}: {message}" if below else message)
+        for each in (each for inner in branch[:1] for each in describe(inner, shown, known_keys)):
+            below = each.path[len(path) :]
+            reasons.append(f"{format_path(below)}: {each.fault}" if below else str(each.fault))
     if len(branches) > _MOST_ALTERNATIVES:
         reasons.append(f"and {len(branches) - _MOST_ALTERNATIVES} more")
     summary = "; ".join(dict.fromkeys(reasons))
-    yield path, f"fits none of the schema's alternatives ({error.kind.name}): {summary}"
+    message = f"fits none of the schema's alternatives ({error.kind.name}): {summary}"
+    yield Violation(path, Fault(Code.SCHEMA_ALTERNATIVES, message))
 
 
 def _other_kind(inner: ValidationError, outer: ValidationError) -> bool:

@@ -18,8 +18,8 @@ One inotify instance and one thread per Watcher (see `inotify` for what of watch
 record a hint and set `wake`; opening, reading and closing without writing raise no hint, so looking causes no looking.
 `follow` is also the supervisor: it watches anew a directory that was replaced, unmounted or made again, and begins
 anew when the thread has ended or events were lost. Where events cannot be had (not Linux, a limit reached, no
-permission, a network file system) `rescan_s` is shorter, `notes` says why and what to do, and each 5 s it tries again.
-No trouble with events is ever raised: the caller goes on by looking.
+permission, a network file system, a self-test that was not heard) `rescan_s` is shorter, `notes` says why and what to
+do, and each 5 s it tries again. No trouble with events is ever raised: the caller goes on by looking.
 
 `follow`, `notes`, `rescan_s` and `close` belong to one thread; `wake` may be set by any.
 """
@@ -38,19 +38,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from .disk import Interest
-from .mounts import blind_type, mounts
+from .mounts import is_blind, mounts
+from .self_test import PREFIX, Outcome, Result, SelfTests, holders
+from .watch_notes import POLL_S, RESCAN_S, cannot_be_watched, is_deaf, is_on, no_events, not_watched
 
 if TYPE_CHECKING:
     from watchdog.observers.inotify_c import CallbackId, InotifyEvent, WatchDescriptor
 
     from .inotify import Inotify
 
-__all__ = ["NO_HINTS", "Hint", "Hints", "Kind", "Watcher"]
+__all__ = ["NO_HINTS", "POLL_S", "RESCAN_S", "Hint", "Hints", "Kind", "Watcher"]
 
-RESCAN_S = 1.0
-"""How often the disk is looked at where events tell of changes."""
-POLL_S = 0.25
-"""How often where they do not."""
 _RETRY_S = 5.0
 _MOST_HINTS = 50_000
 _CATCH_UP_S = 0.02
@@ -127,7 +125,12 @@ class _Watched:
     """A directory that is being watched: what the thread calls back. Records and wakes; never raises."""
 
     def __init__(
-        self, path: str, interest: Interest, identity: tuple[int, int], record: Callable[[Kind, str], None]
+        self,
+        path: str,
+        interest: Interest,
+        identity: tuple[int, int],
+        record: Callable[[Kind, str], None],
+        heard: Callable[[str], None],
     ) -> None:
         self.path = path
         self.interest = interest  # replaced as a whole by the other thread
@@ -135,6 +138,7 @@ class _Watched:
         self.alive = True
         self.token: tuple[WatchDescriptor, CallbackId] | None = None
         self._record = record
+        self._heard = heard
 
     def on_event(self, event: InotifyEvent) -> None:
         kind = next((kind for bits, kind in _KINDS if event.mask & bits), None)
@@ -144,7 +148,9 @@ class _Watched:
             self._record(kind, self.path)
             return
         name = os.fsdecode(event.name)
-        if self.interest.covers(name):
+        if name.startswith(PREFIX):  # of a self-test, ours or another agent's: no reason to look
+            self._heard(name)
+        elif self.interest.covers(name):
             self._record(kind, os.path.join(self.path, name))
 
     def on_watch_deleted(self, wd: int) -> None:
@@ -158,6 +164,7 @@ class _Watched:
 class Watcher:
     """See the module. With `events=False` there are no hints, only notes and the shorter `rescan_s`.
 
+    self_test: prove of each directory with sources that changes in it are heard (see `self_test`).
     wake: an event to share with other reasons to wake up. `drain` clears it, so whoever else sets it must leave its
       reason where the waiting thread looks after each wake-up.
     """
@@ -167,11 +174,12 @@ class Watcher:
         wake: threading.Event | None = None,
         *,
         events: bool = True,
+        self_test: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.wake = wake or threading.Event()
         self.errors = 0
-        """How often watching failed, a thread ended or events were lost."""
+        """How often watching failed, a thread ended, events were lost or a self-test was not heard."""
         self._wanted = events
         self._now = now
         self._lock = threading.Lock()
@@ -181,7 +189,12 @@ class Watcher:
         self._watched: dict[str, _Watched] = {}
         self._refused: dict[str, str] = {}  # directory: why it is not watched
         self._trouble: str | None = None  # why nothing is
-        self._blind: dict[str, str] = {}  # directory: type of its file system
+        self._types_of: dict[str, str] = {}  # directory: type of its file system
+        self._holders: frozenset[str] = frozenset()  # of the directories that are followed
+        self._followed: frozenset[str] = frozenset()
+        self._news = False  # whether anything was newly watched
+        self._self_test = self_test
+        self._tests = SelfTests()
         self._types: dict[int, str] = {}
         self._retry_at = 0.0
         self._ids = itertools.count(1)
@@ -203,19 +216,44 @@ class Watcher:
         for path in self._watched.keys() - directories.keys():
             self._forget(path)
         self._refused = {path: why for path, why in self._refused.items() if path in directories}
-        self._blind = {path: kind for path, kind in self._blind.items() if path in directories}
+        self._types_of = {path: kind for path, kind in self._types_of.items() if path in directories}
         retry = self._now() >= self._retry_at
         for path, interest in directories.items():
             if retry or path not in self._refused:
                 self._keep(path, interest)
         if retry and self._refused:
             self._retry_at = self._now() + _RETRY_S
+        if self._news or directories.keys() != self._followed:
+            self._news = False
+            self._followed, self._holders = frozenset(directories), holders(directories)
+            self._test_new()
+        self.errors += self._tests.settle(caught_up=self._inotify is None or self._inotify.caught_up())
 
     @property
     def rescan_s(self) -> float:
         """How long to go at most without looking: 1 s, or 0.25 s where events are missing."""
-        complete = self._wanted and not (self._trouble or self._refused or self._blind)
-        return RESCAN_S if complete else POLL_S
+        missing = self._trouble or self._refused or self.deaf or any(map(is_blind, self._types_of.values()))
+        return POLL_S if missing or not self._wanted else RESCAN_S
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there are no events at all, in a sentence for the operator; None where there are."""
+        return self._trouble
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """The directories that cannot be watched, and why and what to do."""
+        return dict(self._refused)
+
+    @property
+    def self_tests(self) -> tuple[Outcome, ...]:
+        """What the self-tests of the watched directories have come to so far."""
+        return self._tests.outcomes()
+
+    @property
+    def deaf(self) -> tuple[str, ...]:
+        """The directories in which a change was made and not heard."""
+        return tuple(test.directory for test in self._tests.outcomes() if test.result is Result.DEAF)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -223,21 +261,24 @@ class Watcher:
         if not self._wanted:
             return (f"File events are switched off; changes are found by looking every {POLL_S} s.",)
         notes = [self._trouble] if self._trouble else []
-        reasons = dict.fromkeys(self._refused.values())
-        for reason in reasons:
-            paths = sorted(path for path, why in self._refused.items() if why == reason)
-            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            notes.append(f"{paths[0]}{more} cannot be watched: {reason}")
-        notes += [
-            f"{path} is on {kind}, where changes made elsewhere raise no events; it is looked at every {POLL_S} s."
-            for path, kind in sorted(self._blind.items())
-        ]
+        notes += cannot_be_watched(self._refused)
+        if deaf := self.deaf:
+            notes.append(is_deaf(deaf))
+        notes += is_on({path: kind for path, kind in self._types_of.items() if path in self._holders})
         return tuple(notes)
 
     def close(self) -> None:
         """Ends the thread and closes every descriptor. May be called again."""
         self._wanted = False
+        self._tests.close()
         self._drop_inotify()
+
+    def _test_new(self) -> None:
+        """Begins the self-tests that are due; those of directories that hold no sources are left out."""
+        if self._self_test:
+            self._tests.keep_only(self._holders)
+            for path in sorted(self._holders & self._watched.keys(), key=os.fsencode):
+                self._tests.begin(path, self._watched[path].identity)
 
     def _catch_up(self) -> None:
         inotify = self._inotify
@@ -283,7 +324,7 @@ class Watcher:
             self._trouble = None
         except Exception as error:  # whatever it is, configuration goes on without events
             self.errors += 1
-            self._trouble = _no_events(error)
+            self._trouble = no_events(error)
             self._retry_at = self._now() + _RETRY_S
 
     def _drop_inotify(self) -> None:
@@ -300,8 +341,11 @@ class Watcher:
             status = os.lstat(path)
         except OSError:
             self._forget(path)  # the next look will say what is to be watched instead
+            self._types = {}
             return
         identity = (status.st_dev, status.st_ino)
+        if watched is not None and watched.identity != identity:
+            self._types = {}  # it may be another mount, and the number of a device that went is given to another
         self._note_type(path, status.st_dev)
         if (
             watched is not None
@@ -318,7 +362,7 @@ class Watcher:
     def _watch(self, inotify: Inotify, path: str, interest: Interest, identity: tuple[int, int]) -> None:
         from .inotify import CallbackId, Mask
 
-        watched = _Watched(path, interest, identity, self._record)
+        watched = _Watched(path, interest, identity, self._record, self._tests.heard)
         callback = CallbackId(next(self._ids))
         mask = Mask(_WRITES if interest.writes else _PLACES)
         try:
@@ -333,6 +377,8 @@ class Watcher:
         watched.token = (wd, callback)
         self._watched[path] = watched
         self._refused.pop(path, None)
+        self._news = True
+        self._tests.again(path)
         self._record(Kind.WATCHED, path)
 
     def _refuse(self, path: str, interest: Interest, error: OSError) -> None:
@@ -340,7 +386,7 @@ class Watcher:
             return  # only its replacement would be heard there, which looking finds as well
         if path not in self._refused:
             self.errors += 1
-        self._refused[path] = _not_watched(error)
+        self._refused[path] = not_watched(error)
 
     def _forget(self, path: str) -> None:
         watched = self._watched.pop(path, None)
@@ -351,27 +397,5 @@ class Watcher:
     def _note_type(self, path: str, dev: int) -> None:
         if dev not in self._types:
             self._types = {dev: "", **{mount.dev: mount.type for mount in mounts()}}
-        kind = blind_type(dev, self._types)
-        if kind is not None:
-            self._blind[path] = kind
+        self._types_of[path] = self._types.get(dev, "")
 
-
-def _no_events(error: Exception) -> str:
-    polling = f"changes are found by looking every {POLL_S} s"
-    if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        return (
-            f"No more inotify instances or open files are to be had; {polling}. "
-            "Raise fs.inotify.max_user_instances (sysctl) or the limit of open files."
-        )
-    if isinstance(error, ImportError):
-        return f"File events need Linux and the package watchdog ({error}); {polling}."
-    return f"File events cannot be had ({error}); {polling}."
-
-
-def _not_watched(error: OSError) -> str:
-    polling = f"it is looked at every {POLL_S} s"
-    if error.errno == errno.ENOSPC:
-        return f"no more inotify watches are to be had; {polling}. Raise fs.inotify.max_user_watches (sysctl)."
-    if error.errno == errno.EACCES:
-        return f"that needs permission to read the directory; {polling}."
-    return f"{error.strerror}; {polling}."

@@ -19,13 +19,14 @@ from .errors import (
 )
 from .reader import Reader, attach
 from .snapshot import Snapshot
-from .status import AgentStatus, Status
+from .status import AgentStatus, Hold, Status
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AgentStatus",
     "Error",
+    "Hold",
     "InvalidName",
     "PathError",
     "Reader",

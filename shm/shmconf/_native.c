@@ -1,6 +1,7 @@
-/* shmconf._native: what Python cannot express about shared memory: words with acquire and release order, fences,
- * copies in whole words, and sleeping in the kernel until a word changes. The contract of every method is the protocol
- * `Mapping` in mapping.py; _pure.py is the other implementation of it, and both pass the same tests.
+/* shmconf._native, and its type Mapping: what Python cannot express about shared memory: words with acquire and release
+ * order, fences, copies in whole words, and sleeping in the kernel until a word changes. The contract of every method is
+ * the protocol `Mapping` in mapping.py; _pure.py is the other implementation of it, and both pass the same tests. The
+ * module's other types have units of their own.
  *
  * The contract with other processes: nothing here writes unless asked to by store, store32 or write, every access is
  * inside the mapping and inside the file as last seen by fstat, and the file never shrinks. So no content of a segment,
@@ -11,8 +12,7 @@
  * free-threaded interpreters and operations that run without the GIL.
  */
 #define _GNU_SOURCE
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_native.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,11 +22,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "_index.h"
 #ifdef __linux__
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -37,7 +40,6 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "words 
 _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "words have no room for anything else");
 
 #define WORD 8
-#define BULK (64 * 1024)           /* bytes from which a copy lets other Python threads run */
 #define LONGEST_WAIT 1e9           /* seconds */
 #define CLOSED UINT64_C(1)         /* in `state`, beside the number of operations in flight times two */
 #define ONE_OPERATION UINT64_C(2)
@@ -554,6 +556,39 @@ mapping_wake(Mapping *self, PyObject *offset)
     return result;
 }
 
+/* --- the index ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+build_index(PyObject *Py_UNUSED(module), PyObject *payload)
+{
+    char *bytes; /* those of a bytes object, which no other thread can change while the GIL is released */
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(payload, &bytes, &length) != 0) {
+        return NULL;
+    }
+    unsigned char *index;
+    size_t index_length;
+    int outcome;
+    if (length >= BULK) {
+        Py_BEGIN_ALLOW_THREADS
+        outcome = shmconf_index_build((const unsigned char *)bytes, (size_t)length, &index, &index_length);
+        Py_END_ALLOW_THREADS
+    }
+    else {
+        outcome = shmconf_index_build((const unsigned char *)bytes, (size_t)length, &index, &index_length);
+    }
+    if (outcome == SHMCONF_INDEX_NO_MEMORY) {
+        return PyErr_NoMemory();
+    }
+    if (outcome != SHMCONF_INDEX_BUILT) {
+        PyErr_SetString(PyExc_ValueError, "the payload is not one msgpack document with scalars as keys");
+        return NULL;
+    }
+    PyObject *built = PyBytes_FromStringAndSize((const char *)index, (Py_ssize_t)index_length);
+    free(index);
+    return built;
+}
+
 /* --- the module ------------------------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -567,9 +602,6 @@ mapping_writable(Mapping *self, void *Py_UNUSED(ignored))
 {
     return PyBool_FromLong(self->writable);
 }
-
-/* Through a function pointer of no particular type, which says to the compiler that the change of type is meant. */
-#define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef mapping_methods[] = {
     {"load", METHOD(mapping_load), METH_O, PyDoc_STR("load(offset) -> int: a 64-bit word, acquire")},
@@ -626,14 +658,24 @@ module_exec(PyObject *module)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    PyObject *type = PyType_FromModuleAndSpec(module, &mapping_spec, NULL);
-    if (type == NULL) {
-        return -1;
+    PyType_Spec *const specs[] = {&mapping_spec, &attachment_spec, &look_ups_spec};
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, specs[i], NULL);
+        int result = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
+        Py_XDECREF(type);
+        if (result != 0) {
+            return -1;
+        }
     }
-    int result = PyModule_AddType(module, (PyTypeObject *)type);
-    Py_DECREF(type);
-    return result;
+    return 0;
 }
+
+static PyMethodDef module_functions[] = {
+    {"build_index", build_index, METH_O, PyDoc_STR("build_index(payload) -> bytes; see shmconf.index.build_index")},
+    {"find_in", METHOD(find_in), METH_FASTCALL,
+     PyDoc_STR("find_in(payload, index, path) -> msgpack | None, or NotImplemented for a path that only Python takes")},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
@@ -647,6 +689,7 @@ static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "shmconf._native",
     .m_doc = PyDoc_STR("The native mapping; its contract is shmconf.mapping.Mapping."),
+    .m_methods = module_functions,
     .m_slots = module_slots,
 };
 

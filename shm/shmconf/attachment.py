@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import layout
 from .directories import SUFFIX, Directory
@@ -23,24 +23,38 @@ from .trust import is_link_to, open_trusted
 
 _PATIENT_TRIES = 1000  # after so many the reader yields between tries
 _LAST_TRIES = 2 * _PATIENT_TRIES
-_LAST_SECONDS = 1.0
+PATIENCE_SECONDS = 1.0
 
 Got = TypeVar("Got")
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One version's bytes, copied out of the segment and verified against their checksums. published_at in ns."""
+    """One version's bytes, copied out of the segment and verified against their checksums.
+
+    published_at in ns since 1970. index is b"" where the version has none.
+    """
 
     epoch: int
     version: int
     published_at: int
     payload: bytes
+    index: bytes
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What one version says of itself beside its payload, verified. published_at in ns since 1970."""
+
+    epoch: int
+    version: int
+    published_at: int
     metadata: bytes
 
 
 class Attachment:
-    """A trusted segment file, mapped; unmapped when the last user lets go of it."""
+    """A trusted segment file, mapped; unmapped when the last user lets go of it. See `opening.Attached`."""
 
     def __init__(self, directory: Directory, file_name: str, mapping: Mapping, header: Header, link: tuple[int, int]):
         self.directory = directory
@@ -94,6 +108,15 @@ class Attachment:
         """
         return self._insist(layout.LATEST, layout.VERSION_MASK, self._try_version)
 
+    def verify(self) -> tuple[int, Content | None]:
+        """The latest version if it is whole (0: none yet), and the copy that verifying it took. Raises likewise."""
+        content = self.copy_latest()
+        return (0, None) if content is None else (content.version, content)
+
+    def copy_note(self) -> Note | None:
+        """What the latest version says of itself, verified; None where there is none. Raises likewise."""
+        return self._insist(layout.LATEST, layout.VERSION_MASK, self._try_note)
+
     def copy_status(self) -> bytes | None:
         """The body of the agent's status block, copied and verified; None where there is none yet. Raises likewise."""
         return self._insist(layout.STATUS_LATEST, (1 << 64) - 1, self._try_status)
@@ -111,6 +134,17 @@ class Attachment:
     def wait(self, seen: int, seconds: float) -> None:
         """Sleep in the kernel until the wake word is not `seen`, a signal, or `seconds` have passed."""
         self.mapping.wait(layout.WAKE, seen, seconds)
+
+    def wait_beyond(self, after: int, seconds: float) -> int:
+        """Sleep until the version is beyond `after` or the segment retired, a signal, or `seconds` have passed."""
+        deadline = time.monotonic() + seconds
+        while True:
+            seen = self.wake_word()  # before `latest`, or a bump in between is slept through
+            version, retired = self.latest()
+            remaining = deadline - time.monotonic()
+            if version > after or retired or remaining <= 0:
+                return version
+            self.wait(seen, remaining)
 
     def _insist(self, word_offset: int, mask: int, attempt: Callable[[int], Got | None]) -> Got | None:
         tries = 0
@@ -130,13 +164,23 @@ class Attachment:
             if tries == _PATIENT_TRIES + 1:
                 patience_began, seen = time.monotonic(), current
             os.sched_yield()
-            if tries >= _LAST_TRIES and time.monotonic() - patience_began >= _LAST_SECONDS:
+            if tries >= _LAST_TRIES and time.monotonic() - patience_began >= PATIENCE_SECONDS:
                 if self.mapping.load(word_offset) & mask == seen:
                     raise SegmentCorrupt(f"{self.path}: version {seen} is named as latest, but its slot is not whole")
                 raise SegmentBusy(f"{self.path}: no consistent read in {tries} tries; it is published without a pause")
 
     def _try_version(self, version: int) -> Content | None:
         """The version's content, or None if its slot changed meanwhile."""
+        sections = self._try_sections(version, ("payload", "index", "metadata"))
+        return None if sections is None else Content(self.epoch, version, *sections)
+
+    def _try_note(self, version: int) -> Note | None:
+        """The version's metadata alone, or None if its slot changed meanwhile."""
+        sections = self._try_sections(version, ("metadata",))
+        return None if sections is None else Note(self.epoch, version, *sections)
+
+    def _try_sections(self, version: int, names: tuple[str, ...]) -> tuple[Any, ...] | None:
+        """published_at, then verified copies of these sections; None if the slot changed meanwhile."""
         mapping = self.mapping
         slot = layout.slot_offset(version)
         stable = 2 * version
@@ -148,18 +192,18 @@ class Attachment:
         if descriptor is None:
             self._blame(slot, stable, f"the descriptor of version {version}")
             return None
+        sections = [descriptor.section(name) for name in names]
         try:
-            payload = mapping.read(room.offset, descriptor.payload_length)
-            metadata = mapping.read(room.offset + descriptor.metadata_start, descriptor.metadata_length)
+            copies = [mapping.read(room.offset + start, length) for start, length, _ in sections]
         except (IndexError, ValueError):  # beyond the file or the mapping
             self._blame(slot, stable, f"the room of version {version}")
             return None
         if not self._unchanged(slot, stable):
             return None
-        checksums = (zlib.crc32(payload), zlib.crc32(metadata))
-        if checksums != (descriptor.payload_checksum, descriptor.metadata_checksum):
-            raise SegmentCorrupt(f"{self.path}: the checksum of version {version} does not fit its bytes")
-        return Content(self.epoch, version, descriptor.published_at, payload, metadata)
+        for copy, (_, _, checksum) in zip(copies, sections, strict=True):
+            if zlib.crc32(copy) != checksum:
+                raise SegmentCorrupt(f"{self.path}: the checksum of version {version} does not fit its bytes")
+        return descriptor.published_at, *copies
 
     def _try_status(self, number: int) -> bytes | None:
         mapping = self.mapping

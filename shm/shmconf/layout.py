@@ -169,6 +169,14 @@ class Descriptor:
         """Bytes from the start of the room."""
         return self.index_start + aligned(self.index_length)
 
+    def section(self, name: str) -> tuple[int, int, int]:
+        """Of "payload", "index" or "metadata": bytes from the start of the room, length in bytes, and checksum."""
+        return {
+            "payload": (0, self.payload_length, self.payload_checksum),
+            "index": (self.index_start, self.index_length, self.index_checksum),
+            "metadata": (self.metadata_start, self.metadata_length, self.metadata_checksum),
+        }[name]
+
     @property
     def size(self) -> int:
         """Bytes of all sections with their padding."""

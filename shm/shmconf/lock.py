@@ -35,7 +35,8 @@ class WriterLock:
     def confirm(self) -> None:
         """Make sure that the lock held is on the file that the path leads to now; lock that one if it is another.
 
-        Raises SegmentLocked where another process holds it: this one must stop writing.
+        Raises SegmentLocked where another process holds it: this one must stop writing. Error where the path cannot be
+        used; the lock held stays held.
         """
         if self._fd is None:
             raise Error(f"the lock of {self._what} was released")
@@ -44,7 +45,7 @@ class WriterLock:
             held = os.fstat(self._fd)
             if (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino):
                 return
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             with contextlib.suppress(OSError):  # what stands in the way is said by the open that follows
                 os.makedirs(self._path.parent, mode=self._directory_mode, exist_ok=True)
         fresh = self._acquire()

@@ -77,6 +77,23 @@ def look_up(tree: Any, path: PathLike, default: Any = MISSING) -> Any:
     return value
 
 
+def resolve(tree: Any, path: PathLike) -> tuple[Any, ...] | None:
+    """`path` as a tuple that leads to the same in `tree`, an index where text has digits; None if it leads nowhere.
+
+    Raises PathError for a malformed text.
+    """
+    textual = isinstance(path, str)
+    value, found = tree, []
+    for part in as_path(path):
+        if textual and isinstance(value, list) and _INDEX.fullmatch(part):
+            part = int(part)
+        value = _step(value, part, False)
+        if value is MISSING:
+            return None
+        found.append(part)
+    return tuple(found)
+
+
 def _step(value: Any, part: Any, textual: bool) -> Any:
     if isinstance(value, Mapping):
         try:

@@ -1,9 +1,10 @@
 """Reader: what a worker holds. `attach` gives one.
 
-A Reader looks into shared memory and never waits for anybody: a look-up while the version is unchanged is one atomic
-load and a walk through an already decoded tree; a new version is copied, verified and decoded at the first look-up
-after it. It takes no lock and keeps its state in attributes that are replaced whole, so threads may share it and a
-forked child may go on with it.
+A Reader looks into shared memory and never waits for anybody. With the native module a look-up takes its value out of
+the segment by the index, and a scalar that was looked up at the same version before is answered from a cache, for one
+atomic load; a new version costs nothing until something is looked up. In pure Python a new version is copied, verified
+and decoded at the first look-up after it. A Reader takes no lock and keeps its state in attributes that are replaced
+whole, so threads may share it and a forked child may go on with it.
 
 When the segment is replaced (its file removed, damaged, or of another format) the Reader follows its name to the
 successor, once that holds a published version; until then it goes on serving what it has.
@@ -11,22 +12,23 @@ successor, once that holds a published version; until then it goes on serving wh
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, Iterator
-from typing import Any
+from typing import NoReturn
 
 from . import waiting
-from .attachment import Attachment
+from .attachment import Content
 from .directories import check_name, reader_directories
 from .errors import Error, SegmentCorrupt, SegmentNotFound
-from .paths import MISSING, PathLike
-from .snapshot import Snapshot
+from .look_ups import LookUps
+from .opening import Attached, open_attachment
+from .snapshot import Snapshot, decode_metadata, digest_in
 from .status import ALIVE_SECONDS, AgentStatus, Status
 
 _REOPEN_SECONDS = 0.05  # a retired segment's successor is looked for at most this often
 _SNAPSHOT_CHECK_SECONDS = 1.0
-_LOOK_UPS_PER_CHECK = 1024
 _ATTACH_POLL_SECONDS = 0.02
 
 
@@ -36,11 +38,13 @@ def attach(name: str, *, wait: float | None = None, directory: str | os.PathLike
     wait: seconds to wait for the segment and its first version; None or 0 does not wait. directory: the runtime
     directory; else $SHMCONF_DIR, else the first of the default places that holds the segment.
 
-    Raises InvalidName (a ValueError) for a name outside the grammar; SegmentNotFound where there is no segment or
-    nothing was published yet, quoting the agent's reason; SegmentUntrusted, SegmentCorrupt or SegmentIncompatible
-    for a file that must not be used, at once.
+    Raises ValueError for a `wait` of nan; InvalidName (a ValueError) for a name outside the grammar; SegmentNotFound
+    where there is no segment or nothing was published yet, quoting the agent's reason; SegmentUntrusted, SegmentCorrupt
+    or SegmentIncompatible for a file that must not be used, at once.
     """
     check_name(name)
+    if wait is not None and math.isnan(wait):  # no time is beyond a deadline of nan
+        raise ValueError("wait is a number of seconds, not nan")
     deadline = time.monotonic() + (wait or 0.0)
     while True:
         try:
@@ -52,28 +56,28 @@ def attach(name: str, *, wait: float | None = None, directory: str | os.PathLike
             time.sleep(min(_ATTACH_POLL_SECONDS, remaining))
 
 
-def find(name: str, directory: str | os.PathLike[str] | None = None) -> Attachment:
+def find(name: str, directory: str | os.PathLike[str] | None = None) -> Attached:
     """The segment's attachment, published or not. Raises as `attach` does, but for a segment without a version."""
     check_name(name)
     tried = []
     for place in reader_directories(directory):
         try:
-            return Attachment.open(place, name)
+            return open_attachment(place, name)
         except SegmentNotFound as error:
             closed = " (which this user may not enter)" if isinstance(error.__cause__, PermissionError) else ""
             tried.append(f"{place.path}{closed}")
     raise SegmentNotFound(f"no segment {name!r} in {', '.join(tried)}; is its agent running?")
 
 
-def read_status(name: str, attachment: Attachment, *, retries: int = 0, reopened: int = 0) -> Status:
+def read_status(name: str, attachment: Attached, *, retries: int = 0, reopened: int = 0) -> Status:
     """The Status of an attachment, also of one without a version. Never raises for a damaged payload or status."""
     version, retired = attachment.latest()
     digest, published_at = None, None
     try:
-        content = attachment.copy_latest()
-        if content is not None:
-            version, published_at = content.version, content.published_at
-            digest = Snapshot(content).digest
+        note = attachment.copy_note()
+        if note is not None:
+            version, published_at = note.version, note.published_at
+            digest = digest_in(decode_metadata(note.version, note.metadata))
     except Error:
         pass  # the version stays as `latest` names it; its digest is unknown
     agent = _agent_status(attachment)
@@ -94,52 +98,44 @@ def read_status(name: str, attachment: Attachment, *, retries: int = 0, reopened
     )
 
 
-class Reader:
+class Reader(LookUps):
     """One process's view of one segment. Made by `attach`; also a context manager.
 
-    Two look-ups may see two versions; take a `snapshot()` for several values of one version.
+    `get(path, default=None)` is the value at a path (dotted text, or a tuple of keys), `reader[key]` that of one key of
+    the top level or of a tuple, with KeyError where there is none; `in` asks whether it is there. `version` is the
+    version now in shared memory, by one atomic load. Containers are fresh at each call. Two look-ups may see two
+    versions; take a `snapshot()` for several values of one version.
     """
 
-    def __init__(self, name: str, attachment: Attachment, first: Snapshot) -> None:
+    __slots__ = (
+        "__weakref__",
+        "_cached",
+        "_has_closed",
+        "_may_check_at",
+        "_may_reopen_at",
+        "_past_retries",
+        "_reopened",
+        "name",
+    )
+
+    def __init__(self, name: str, attachment: Attached, first: Content | None) -> None:
         """Use `attach`."""
+        super().__init__()
         self.name = name
-        self._closed = False
-        self._attachment: Attachment | None = attachment
-        self._cached = first
-        self._look_ups = 0
+        self._has_closed = False
+        self._attachment = attachment
+        self._cached = None if first is None else Snapshot(first)
         self._reopened = 0
         self._past_retries = 0
         self._may_reopen_at = 0.0
         self._may_check_at = time.monotonic() + _SNAPSHOT_CHECK_SECONDS
 
     @property
-    def version(self) -> int:
-        """The version now in shared memory: one atomic load, which alone never follows a replacement of the segment."""
-        return self._attached().latest()[0]
-
-    @property
     def epoch(self) -> int:
         """The segment's epoch; it changes only when the segment was replaced."""
         return self._attached().epoch
 
-    def get(self, path: PathLike, default: Any = None) -> Any:
-        """The value at `path` (dotted text, or a tuple of keys), or `default` where there is none.
-
-        Containers are fresh at each call. Never blocks. Raises PathError for malformed text, SegmentCorrupt or
-        SegmentBusy where the segment itself is at fault.
-        """
-        found = self._for_look_up().look_up(path)
-        return default if found is MISSING else found
-
-    def __getitem__(self, key: Any) -> Any:
-        """One key of the top level, or a tuple as a path. Raises KeyError."""
-        return self._for_look_up()[key]
-
     __iter__ = None  # else Python would try reader[0], reader[1], …; iterate over a snapshot()
-
-    def __contains__(self, key: object) -> bool:
-        """Whether the key (or tuple as a path) is there."""
-        return key in self._for_look_up()
 
     def snapshot(self) -> Snapshot:
         """The latest version, whole; it stays as it is for as long as it is kept."""
@@ -187,7 +183,7 @@ class Reader:
         The mapping goes when the last call in flight lets go of it, so closing under a reading thread is safe.
         Idempotent.
         """
-        self._closed = True
+        self._has_closed = True
         self._attachment = None
 
     def __enter__(self) -> Reader:
@@ -207,46 +203,52 @@ class Reader:
 
     def identity(self) -> tuple[int, int]:
         """(epoch, version) as published now; follows a retired segment to its successor."""
-        attachment = self._attached()
-        version, retired = attachment.latest()
-        if retired and self._reopen():
-            attachment = self._attached()
-            version, _ = attachment.latest()
-        return attachment.epoch, version
+        attachment = self._in_use()
+        return attachment.epoch, attachment.latest()[0]
 
-    def sleep(self, attachment: Attachment, seen: int, seconds: float) -> None:
-        """One slice of a wait; afterwards the segment's name is looked at."""
-        if attachment.latest()[1]:  # nobody wakes the readers of a retired segment a second time for certain
+    def sleep(self, attachment: Attached, seen: int, seconds: float) -> None:
+        """One slice of a wait; where it brought no news, the segment's name is looked at."""
+        before, retired = attachment.latest()
+        if retired:  # nobody wakes the readers of a retired segment a second time for certain
             seconds = min(seconds, _REOPEN_SECONDS)
         attachment.wait(seen, seconds)
+        if attachment.latest() == (before, retired):
+            self._follow_name()
+
+    def look_at_name(self) -> None:
+        """Move to what the segment's name leads to, if that is another file by now."""
         self._follow_name()
 
     def has_moved(self) -> bool:
         """Whether this Reader has changed epoch since it was made."""
         return self._reopened > 0
 
-    def attachment(self) -> Attachment:
+    def attachment(self) -> Attached:
         """The attachment in use. Raises Error once the Reader is closed."""
         return self._attached()
 
-    def _attached(self) -> Attachment:
-        attachment = self._attachment
+    def _attached(self) -> Attached:
+        attachment: Attached | None = self._attachment
         if attachment is None:
-            raise Error(f"the Reader of segment {self.name!r} is closed")
+            self._closed()
         return attachment
 
-    def _for_look_up(self) -> Snapshot:
-        self._look_ups += 1
-        if self._look_ups % _LOOK_UPS_PER_CHECK == 0:
-            self._follow_name()
-        return self._latest()
+    def _closed(self) -> NoReturn:
+        raise Error(f"the Reader of segment {self.name!r} is closed")
+
+    def _in_use(self) -> Attached:
+        """The attachment in use, after a retired segment was left for its successor."""
+        attachment = self._attached()
+        if attachment.latest()[1] and self._reopen():
+            return self._attached()
+        return attachment
 
     def _latest(self) -> Snapshot:
         """The snapshot of the published version, from the cache where (epoch, version) did not change."""
         while True:
             identity = self.identity()
             cached = self._cached
-            if (cached.epoch, cached.version) == identity:
+            if cached is not None and (cached.epoch, cached.version) == identity:
                 return cached
             attachment = self._attached()
             try:
@@ -276,19 +278,19 @@ class Reader:
         if old.is_linked():
             return False
         try:
-            successor = Attachment.open(old.directory, self.name)
-            content = successor.copy_latest()
+            successor = open_attachment(old.directory, self.name)
+            version, content = successor.verify()
         except Error:
             return False
-        if content is None:
+        if version == 0:
             return False
         if self._attachment is not old:  # another thread was faster, or closed this Reader
             return True
         # Others may be reading the old mapping: it goes when the last of them lets go of it.
         self._attachment = successor
-        if self._closed:  # between the two lines before
+        if self._has_closed:  # between the two lines before
             self._attachment = None
-        self._cached = Snapshot(content)
+        self._cached = None if content is None else Snapshot(content)
         self._past_retries += old.retries
         self._reopened += 1
         return True
@@ -296,15 +298,15 @@ class Reader:
 
 def _attach_now(name: str, directory: str | os.PathLike[str] | None) -> Reader:
     attachment = find(name, directory)
-    content = attachment.copy_latest()
-    if content is None:
+    version, content = attachment.verify()
+    if version == 0:
         agent = _agent_status(attachment)
         reason = agent.last_error or "its agent has not published a first version"
         raise SegmentNotFound(f"segment {name!r} has nothing published yet: {reason}")
-    return Reader(name, attachment, Snapshot(content))
+    return Reader(name, attachment, content)
 
 
-def _agent_status(attachment: Attachment) -> AgentStatus:
+def _agent_status(attachment: Attached) -> AgentStatus:
     try:
         body = attachment.copy_status()
         return AgentStatus() if body is None else AgentStatus.decode(body)

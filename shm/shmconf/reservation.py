@@ -45,6 +45,7 @@ class Reservation:
 
     def begin(self, version: int) -> None:
         """Reserve beyond `version` now, before the first publication; waits for the disk."""
+        self.settle()  # of a segment that was taken over
         if self._durable - version < RENEW_AT:
             self._write(version + AHEAD)
 
@@ -61,7 +62,12 @@ class Reservation:
         self._renewal.start()
 
     def retry(self, version: int) -> None:
-        """Try again now, in the background, if the disk refused before: for a caller that has time between versions."""
+        """Try again now, in the background, if the disk refused before or has lost what it had.
+
+        For a caller that has time between versions.
+        """
+        if not os.path.exists(self._path) and not (self._renewal is not None and self._renewal.is_alive()):
+            self._durable = 0
         self._wanted = 0
         self.ensure(version)
 

@@ -92,8 +92,12 @@ class WritableSegment:
         """Mode and group of the file. Raises OSError."""
         self._storage.set_access(self._fd, mode, gid)
 
-    def publish(self, version: int, payload: bytes, metadata: bytes, published_at: int, max_bytes: int) -> None:
-        """Make `version` the latest, whole or not at all. published_at in ns since 1970.
+    def publish(
+        self, version: int, payload: bytes, index: bytes, metadata: bytes, published_at: int, max_bytes: int
+    ) -> None:
+        """Make `version` the latest, whole or not at all. index: index.build_index's of this very payload, or b"".
+
+        published_at in ns since 1970.
 
         Raises SegmentFull, with the published version untouched, where there is no room within `max_bytes` or on the
         file system.
@@ -102,11 +106,11 @@ class WritableSegment:
             raise Error("the version numbers of this epoch are used up; remove the segment file to begin a new one")
         descriptor = Descriptor(
             payload_length=len(payload),
-            index_length=0,
+            index_length=len(index),
             metadata_length=len(metadata),
             published_at=published_at,
             payload_checksum=zlib.crc32(payload),
-            index_checksum=0,
+            index_checksum=zlib.crc32(index),
             metadata_checksum=zlib.crc32(metadata),
         )
         mapping = self._mapping
@@ -119,6 +123,7 @@ class WritableSegment:
         mapping.store(slot + layout.ROOM, room.word)
         mapping.write(slot + layout.DESCRIPTOR_OFFSET, descriptor.encode(self.header.epoch, version, room))
         mapping.write(room.offset, payload)
+        mapping.write(room.offset + descriptor.index_start, index)
         mapping.write(room.offset + descriptor.metadata_start, metadata)
         mapping.store(slot + layout.COUNTER, 2 * version)  # release: pairs with the reader's first load of the counter
         mapping.store(layout.LATEST, version)  # release: pairs with the reader's acquire load of `latest`
@@ -136,6 +141,7 @@ class WritableSegment:
         number = (mapping.load(layout.STATUS_LATEST) & layout.VERSION_MASK >> 1) + 1  # whatever damage left there
         copy = layout.status_offset(number)
         head = layout.STATUS_HEAD.pack(len(body), zlib.crc32(body))
+        # Release, since there are two copies only: until `number - 1` is seen, this copy is the one that is named.
         mapping.store(copy, 2 * number - 1)
         mapping.fence()  # pairs with the reader's fence before its second look at this counter
         mapping.write(copy + layout.STATUS_HEAD_OFFSET, head + body)

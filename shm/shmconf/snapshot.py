@@ -1,19 +1,29 @@
 """Snapshot: one version of a configuration, whole, in bytes of its own.
 
-A Snapshot never changes, whatever the agent does, and needs the segment no longer. Its bytes are decoded when first
-asked for. Containers are handed out fresh at each call, so changing one changes nothing for anybody else. It may be
-shared by threads and inherited through fork.
+A Snapshot never changes, whatever the agent does, and needs the segment no longer. With the native module only what is
+asked for is decoded, found by the index; in pure Python the whole is, when first asked for. Containers are handed out
+fresh at each call, so changing one changes nothing for anybody else. It may be shared by threads and inherited through
+fork.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import codec
 from .attachment import Content
 from .errors import SegmentCorrupt
-from .paths import MISSING, PathLike, look_up
+from .mapping import IMPLEMENTATION
+from .paths import MISSING, PathLike, as_path, look_up
+
+if TYPE_CHECKING or IMPLEMENTATION == "native":
+    from ._native import find_in
+else:
+
+    def find_in(payload, index, path, /):
+        """What the native module has: the value at a path as msgpack, None, or NotImplemented."""
+        return NotImplemented
 
 
 class Snapshot(Mapping[Any, Any]):
@@ -47,16 +57,12 @@ class Snapshot(Mapping[Any, Any]):
     @property
     def digest(self) -> str:
         """SHA-256 of the payload in hexadecimal: equal digests are equal configurations."""
-        digest = self.metadata.get("digest")
-        return digest if isinstance(digest, str) else ""
+        return digest_in(self.metadata)
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What the agent noted of this version beside its payload (digest, files); fresh at each call."""
-        decoded = self._decode(self._content.metadata)
-        if not isinstance(decoded, dict):
-            raise SegmentCorrupt(f"the metadata of version {self.version} is not a map")
-        return decoded
+        return decode_metadata(self.version, self._content.metadata)
 
     @property
     def payload(self) -> bytes:
@@ -77,6 +83,17 @@ class Snapshot(Mapping[Any, Any]):
 
     def look_up(self, path: PathLike) -> Any:
         """The value at a path, fresh if it is a container, or paths.MISSING."""
+        content = self._content
+        try:
+            found = find_in(content.payload, content.index, path)
+        except ValueError as error:
+            raise SegmentCorrupt(f"version {self.version}: {error}") from None
+        if found is NotImplemented:
+            return self._look_up_in_tree(path)
+        return MISSING if found is None else self._decode(found)
+
+    def _look_up_in_tree(self, path: PathLike) -> Any:
+        as_path(path)  # a malformed one needs no tree
         if self._tree is MISSING:
             self._tree = self.to_dict()
         found = look_up(self._tree, path)
@@ -93,6 +110,14 @@ class Snapshot(Mapping[Any, Any]):
         if found is MISSING:
             raise KeyError(key)
         return found
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same configuration; a nan is equal to that of the same bytes."""
+        if isinstance(other, Snapshot) and self.payload == other.payload:
+            return True
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as any mapping's: it says so to who defines __eq__
 
     def __iter__(self) -> Iterator[Any]:
         """The top level's keys, in the order of the merged files."""
@@ -115,3 +140,20 @@ class Snapshot(Mapping[Any, Any]):
             return codec.unpack(data)
         except ValueError as error:
             raise SegmentCorrupt(f"version {self.version}: {error}") from None
+
+
+def decode_metadata(version: int, metadata: bytes) -> dict[str, Any]:
+    """The map that a version's metadata is. Raises SegmentCorrupt."""
+    try:
+        decoded = codec.unpack(metadata)
+    except ValueError as error:
+        raise SegmentCorrupt(f"version {version}: {error}") from None
+    if not isinstance(decoded, dict):
+        raise SegmentCorrupt(f"the metadata of version {version} is not a map")
+    return decoded
+
+
+def digest_in(metadata: dict[str, Any]) -> str:
+    """The digest that a version's metadata tells; "" where it tells none."""
+    digest = metadata.get("digest")
+    return digest if isinstance(digest, str) else ""

@@ -13,7 +13,51 @@ from typing import Any
 from . import codec, layout
 
 ALIVE_SECONDS = 3.0  # without a heartbeat for longer the agent counts as dead
-_OPTIONAL = {"last_error": str, "last_error_at": int}  # what may be None, and its type where it is not
+_OPTIONAL = {"last_error": str, "last_error_at": int, "held": str}  # what may be None, and its type where it is not
+_HOLD_RANGES = {"version": (1, 2**64 - 1), "epoch": (0, 2**64 - 1), "since": (0, 2**63 - 1), "uid": (0, 2**32 - 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A rollback that holds: the files are read and judged, and not published until somebody resumes.
+
+    version and epoch: of the kept version that is served again, under a number of its own. since: in ns since 1970.
+    uid: of the user who asked for it. forced: although it is not valid by today's schema or check. candidate: the
+    digest of what the files make now, where that is valid and other than what is served; None otherwise.
+    """
+
+    version: int
+    epoch: int
+    since: int
+    uid: int
+    forced: bool = False
+    candidate: str | None = None
+
+    @classmethod
+    def of(cls, told: Any) -> Hold:
+        """What was told of it, as a map. Unknown keys are passed over. Raises ValueError for what is none."""
+        if not isinstance(told, dict):
+            raise ValueError("a hold is a map")
+        known = {entry.name: told[entry.name] for entry in dataclasses.fields(cls) if entry.name in told}
+        for name, value in known.items():
+            kind = bool if name == "forced" else str if name == "candidate" else int
+            if type(value) is not kind and not (name == "candidate" and value is None):
+                raise ValueError(f"a hold's {name} is of another type")
+            if name in _HOLD_RANGES and not _HOLD_RANGES[name][0] <= told[name] <= _HOLD_RANGES[name][1]:
+                raise ValueError(f"a hold's {name} is out of range")
+            if isinstance(value, str) and not value.isascii():
+                raise ValueError(f"a hold's {name} is no digest")
+        try:
+            return cls(**known)
+        except TypeError:
+            raise ValueError("a hold lacks what it has to say") from None
+
+    def as_map(self) -> dict[str, Any]:
+        """For msgpack and JSON; without a candidate where there is none."""
+        told = dataclasses.asdict(self)
+        if self.candidate is None:
+            del told["candidate"]
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +66,9 @@ class AgentStatus:
 
     state: 'starting', 'running' or 'stopped'. last_error and problems: why the newest files are not what is served;
     None and () while they are. Times in ns since 1970. stale: what is served is the last known good from before the
-    agent's start. warnings: what an operator should know though nothing failed.
+    agent's start. warnings: what an operator should know though nothing failed. held: the digest of a valid candidate
+    that the guard holds back, for the reasons in `problems`; None for none. hold: the rollback that is held; None for
+    none.
     """
 
     state: str = "starting"
@@ -36,6 +82,8 @@ class AgentStatus:
     rejections: int = 0
     stale: bool = False
     warnings: tuple[str, ...] = ()
+    held: str | None = None
+    hold: Hold | None = None
 
     def encode(self) -> bytes:
         """At most 4,080 bytes of msgpack."""
@@ -67,6 +115,12 @@ class AgentStatus:
             told[name] = [cut(text, texts) for text in told[name]]
         if self.last_error is not None:
             told["last_error"] = cut(self.last_error, texts)
+        if self.held is None:
+            del told["held"]
+        if self.hold is None:
+            del told["hold"]
+        else:
+            told["hold"] = self.hold.as_map()
         return told
 
 
@@ -98,12 +152,24 @@ class Status:
         return self.agent.last_error
 
     @property
+    def held(self) -> str | None:
+        """The digest of a valid candidate that the guard holds back, for the reason in `last_error`; None for none."""
+        return self.agent.held
+
+    @property
+    def hold(self) -> Hold | None:
+        """The rollback that is held: the files are not published until somebody resumes; None for none."""
+        return self.agent.hold
+
+    @property
     def serving_last_known_good(self) -> bool:
-        """Whether the files are invalid now, or what is served is from before the agent's start."""
-        return self.agent.last_error is not None or self.agent.stale
+        """Whether the files are invalid now, or what is served is from before the agent's start; False at version 0."""
+        return self.version > 0 and (self.agent.last_error is not None or self.agent.stale)
 
 
 def _checked(entry: dataclasses.Field[Any], value: Any) -> Any:
+    if entry.name == "hold":
+        return None if value is None else Hold.of(value)
     kind = _OPTIONAL.get(entry.name, type(entry.default))
     if kind is tuple and isinstance(value, list) and all(isinstance(text, str) for text in value):
         return tuple(value)

@@ -60,7 +60,8 @@ def is_link_to(directory: Directory, file_name: str, device: int, inode: int) ->
     return (found.st_dev, found.st_ino) == (device, inode)
 
 
-def _trusted_owners(directory: Directory, found: os.stat_result) -> frozenset[int]:
+def trusted_owners(directory: Directory, found: os.stat_result) -> frozenset[int]:
+    """Whose files, and sockets, in `directory` may be believed; `found` is its status. Raises SegmentUntrusted."""
     caller = os.geteuid()
     if not directory.named:
         if found.st_uid != caller or found.st_mode & 0o077:
@@ -76,7 +77,7 @@ def _open_in(directory_fd: int, file_name: str, path: os.PathLike[str], director
         # Looked at before it is opened: opening a device or a FIFO can have effects of its own.
         found = _stat_in(directory_fd, file_name, path)
         # An untrusted directory that does not hold the segment hides none that another place holds.
-        owners = _trusted_owners(directory, os.fstat(directory_fd))
+        owners = trusted_owners(directory, os.fstat(directory_fd))
         _check(found, path, owners)
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         fd = os.open(file_name, flags, dir_fd=directory_fd)

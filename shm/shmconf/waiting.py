@@ -8,15 +8,17 @@ a segment that somebody unlinked never wakes anybody.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
-from .attachment import Attachment
+from .opening import Attached
 from .snapshot import Snapshot
 
 _SLICE_SECONDS = 1.0
+_BEYOND_VERSIONS = 1 << 63
 
 
 class Followed(Protocol):
@@ -28,7 +30,7 @@ class Followed(Protocol):
     def epoch(self) -> int:
         """The epoch of the segment in use."""
 
-    def attachment(self) -> Attachment:
+    def attachment(self) -> Attached:
         """The attachment in use. Raises Error once there is none."""
 
     def identity(self) -> tuple[int, int]:
@@ -37,8 +39,11 @@ class Followed(Protocol):
     def snapshot(self) -> Snapshot:
         """The latest version, whole."""
 
-    def sleep(self, attachment: Attachment, seen: int, seconds: float) -> None:
+    def sleep(self, attachment: Attached, seen: int, seconds: float) -> None:
         """One slice of a wait; afterwards the segment's name is looked at."""
+
+    def look_at_name(self) -> None:
+        """Move to what the segment's name leads to, if that is another file by now."""
 
     def has_moved(self) -> bool:
         """Whether the epoch is another than at first."""
@@ -46,7 +51,23 @@ class Followed(Protocol):
 
 def wait_version(reader: Followed, after: int, timeout: float | None) -> int | None:
     """The version once it is greater than `after`; None after `timeout` seconds."""
-    found = _wait(reader, timeout, partial(_is_news, reader, after, reader.epoch))
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("a timeout is a number of seconds, not nan")
+    began_in = reader.epoch
+    deadline = None if timeout is None else time.monotonic() + timeout
+    if not reader.has_moved() and 0 <= after < _BEYOND_VERSIONS:
+        # Nearly always this is all, and the way back from the kernel short: many workers are woken at once.
+        attachment = reader.attachment()
+        while reader.attachment() is attachment and not attachment.latest()[1]:
+            remaining = _SLICE_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+            version = attachment.wait_beyond(after, min(remaining, _SLICE_SECONDS))
+            if version > after:
+                return version
+            if remaining <= 0:
+                return None
+            reader.look_at_name()
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    found = _wait(reader, left, partial(_is_news, reader, after, began_in))
     return None if found is None else found[1]
 
 

@@ -8,7 +8,6 @@ version published before or the one published now. One thread calls these method
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import stat
@@ -21,7 +20,9 @@ from typing import Any
 from . import codec, layout
 from .attachment import Attachment, Content, read_header
 from .directories import SUFFIX, Directory, check_name
-from .errors import Error, SegmentLocked, SegmentNotFound
+from .document import Document
+from .errors import Error, SegmentCorrupt, SegmentLocked, SegmentNotFound
+from .index import build_index
 from .layout import Header
 from .lock import WriterLock
 from .reservation import Reservation
@@ -67,13 +68,16 @@ class Writer:
         self._segment: WritableSegment | None = None
         self._damage: str | None = None
         self._status_body: bytes | None = None
+        self.published_at = 0
+        """When this Writer published last, in ns since 1970; 0 if it has not."""
         self._reserved = False
+        self._state_lock: WriterLock | None = None
+        self._state_problem: str | None = None  # why the state directory cannot be used any more
         self._beating = False  # whether a successor has a living agent from its first moment on
         self._warnings: list[str] = []
         with contextlib.ExitStack() as unless_open:
-            self._locks = [
-                WriterLock(directory.path / f"{name}.lock", f"segment {name!r}", 0o755 if directory.named else 0o700)
-            ]
+            mode = 0o755 if directory.named else 0o700
+            self._lock = WriterLock(directory.path / f"{name}.lock", f"segment {name!r}", mode)
             unless_open.callback(self._release_locks)
             self._reservation = self._open_state(state_directory)
             self._floor = self._reservation.reserved_through if self._reservation else 0
@@ -100,7 +104,9 @@ class Writer:
         told = list(self._warnings)
         if self._damage:
             told.append(f"the segment file is not usable ({self._damage}); the first valid configuration replaces it")
-        if self._reservation and (late := self._reservation.warning(self.version)):
+        if self._state_problem:
+            told.append(f"versions may go back if the segment is lost: {self._state_problem}")
+        elif self._reservation and (late := self._reservation.warning(self.version)):
             told.append(late)
         return told
 
@@ -110,20 +116,25 @@ class Writer:
             return None
         return self._segment.attachment(self._directory, self.path.name).copy_latest()
 
-    def publish(self, payload: bytes, metadata: Mapping[str, Any] | None = None) -> int:
+    def publish(self, document: Document | bytes, metadata: Mapping[str, Any] | None = None) -> int:
         """Publish a msgpack document as the next version, and return its number. The digest is added to `metadata`.
 
         Raises SegmentFull or OSError, with the published version untouched; SegmentLocked when another agent took the
-        segment over.
+        segment over; ValueError for a payload of more than 256 bytes that is no msgpack document.
         """
+        if isinstance(document, bytes):
+            document = Document.of(document)
         self._confirm_locks()
         now = time.time_ns()
-        noted = codec.pack({**(metadata or {}), "digest": hashlib.sha256(payload).hexdigest()})
+        noted = codec.pack({**(metadata or {}), "digest": document.digest})
         self._reserve()
         if self._segment is None or not self._segment.is_link_of(self.path):
-            return self._replace(payload, noted, now)
+            version = self._replace(document.payload, document.index, noted, now)
+            self.published_at = now
+            return version
         version = self._next_version(self._segment)
-        self._segment.publish(version, payload, noted, now, self._settings.max_bytes)
+        self._segment.publish(version, document.payload, document.index, noted, now, self._settings.max_bytes)
+        self.published_at = now
         if self._reservation:
             self._reservation.ensure(version)
         return version
@@ -143,8 +154,9 @@ class Writer:
             self._storage.rename(self._aside, self.path)
             segment.close()
         else:
+            index = _index_anew(content)
             self._reserve()
-            self._replace(content.payload, content.metadata, content.published_at)
+            self._replace(content.payload, index, content.metadata, content.published_at)
         return True
 
     def set_status(self, body: bytes) -> None:
@@ -163,8 +175,8 @@ class Writer:
                 segment.beat()
 
     def retry_reservation(self) -> None:
-        """Ask a disk that refused the reservation again, in the background."""
-        if self._reservation and self._reserved:
+        """Ask a disk that refused the reservation, or has lost it, again, in the background."""
+        if self._reservation and (self._reserved or self.version):
             self._reservation.retry(self.version)
 
     def close(self) -> None:
@@ -201,7 +213,7 @@ class Writer:
             return None
         lock_path = state_directory / f"{self.name}.lock"
         what = f"segment {self.name!r} with the state directory {state_directory}"
-        self._locks.append(WriterLock(lock_path, what, 0o700))
+        self._state_lock = WriterLock(lock_path, what, 0o700)
         return Reservation(state_directory / f"{self.name}.versions")
 
     def _open_segment(self) -> None:
@@ -228,8 +240,15 @@ class Writer:
                 self._segment = self._build()
                 self._storage.rename(self._aside, self.path)
             else:
+                try:
+                    index = _index_anew(content)
+                except SegmentCorrupt as error:
+                    self._damage = str(error)
+                    return
                 self._reserve()
-                self._replace(content.payload, content.metadata, content.published_at)
+                self._replace(content.payload, index, content.metadata, content.published_at)
+        elif self._reservation and version:  # the state directory may have been lost since it was published
+            self._reservation.ensure(version)
 
     def _warn_of_lost_reservation(self) -> None:
         if self._reservation and self._reservation.damage:
@@ -246,10 +265,11 @@ class Writer:
             return None
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except PermissionError:  # left by another user's agent: replaced by one of our own
+        except (PermissionError, FileNotFoundError):  # left by another user's agent, or removed at this very moment
             return None
         try:
             if not found.is_same_file(fd):
+                os.close(fd)
                 return None
             segment = WritableSegment.take_over(self._storage, fd, found.header)
         except BaseException:
@@ -278,7 +298,7 @@ class Writer:
             segment.beat()
         return segment
 
-    def _replace(self, payload: bytes, metadata: bytes, published_at: int) -> int:
+    def _replace(self, payload: bytes, index: bytes, metadata: bytes, published_at: int) -> int:
         """Build the successor with a published version, retire what was there, and only then take its name."""
         old = self._segment
         if old is not None:
@@ -287,7 +307,7 @@ class Writer:
         version = self._next_version(successor)
         retired = old
         try:
-            successor.publish(version, payload, metadata, published_at, self._settings.max_bytes)
+            successor.publish(version, payload, index, metadata, published_at, self._settings.max_bytes)
             retired = old if old is not None else self._open_to_retire()
             if retired is not None:
                 retired.retire()
@@ -346,8 +366,15 @@ class Writer:
 
     def _confirm_locks(self) -> None:
         try:
-            for lock in self._locks:
-                lock.confirm()
+            self._lock.confirm()
+            if self._state_lock:
+                try:
+                    self._state_lock.confirm()
+                    self._state_problem = None
+                except SegmentLocked:
+                    raise
+                except (Error, OSError) as error:  # nobody else writes there either: no reason to stop publishing
+                    self._state_problem = str(error)
         except SegmentLocked:
             # It is the other agent's now: no status, heartbeat or farewell of this one may be written in it.
             segment, self._segment = self._segment, None
@@ -356,5 +383,14 @@ class Writer:
             raise
 
     def _release_locks(self) -> None:
-        for lock in self._locks:
-            lock.release()
+        self._lock.release()
+        if self._state_lock:
+            self._state_lock.release()
+
+
+def _index_anew(content: Content) -> bytes:
+    """The index for what another writer published, which may have had none or one of another kind."""
+    try:
+        return build_index(content.payload)
+    except ValueError as error:
+        raise SegmentCorrupt(f"version {content.version}: {error}") from None

@@ -224,6 +224,87 @@ def test_check_lists_all_problems_of_all_files_at_once(home):
     assert (problem["segment"], problem["line"], problem["column"]) == ("web", 3, 3)
 
 
+def test_check_shows_the_lines_on_stderr(home):
+    home.segment("base.yaml", "gone.yaml", schema="schema.json")
+    home.write("schema.json", '{"properties": {"country": {"type": "string"}, "log": {"additionalProperties": false}}}')
+    home.write("base.yaml", "log: {}\n日本: {a: 1,\ta: 2}\n")
+    result = home.run("check")
+    assert result.returncode == 78
+    assert result.stdout.splitlines() == [
+        "base.yaml:2:12: duplicate key 'a', first set at line 2, column 6",
+        "gone.yaml: does not exist; create it, or mark the source optional",
+    ]
+    assert result.stderr.splitlines() == [
+        "    2 | 日本: {a: 1,    a: 2}",
+        "      |                 ^ [duplicate-key]",
+        "        [file-missing]",
+        "shmconf: 2 problems found",
+    ]
+    home.write("gone.yaml", "country: NO\n")
+    home.write("base.yaml", "log: {level: on}\n")
+    told = json.loads(home.run("check", "--format", "json").stdout)
+    assert told["problems"] == [
+        {
+            "segment": "web",
+            "file": "base.yaml",
+            "line": 1,
+            "column": 7,
+            "code": "schema-unknown-key",
+            "message": "log.level: unknown key 'level'",
+            "hint": None,
+            "path": "log.level",
+        },
+        {
+            "segment": "web",
+            "file": "gone.yaml",
+            "line": 1,
+            "column": 1,
+            "code": "schema-type",
+            "message": "country: false is not of type string",
+            "hint": "NO is false in YAML 1.1: quote it",
+            "path": "country",
+        },
+    ]
+    home.write("shmconf.toml", "[segment.web]\nsorces = []\n")
+    result = home.run("check")
+    assert result.stderr.splitlines()[:2] == ["    1 | [segment.web]", "      |          ^ [agent-file]"]
+    assert "sorces" in result.stdout
+
+
+def test_check_warns_of_what_yaml_reads_otherwise_than_it_looks(home):
+    home.segment("base.yaml", "over.yaml")
+    home.write("base.yaml", "country: NO\nname: 'NO'\n1: a\n---\nmode: 010\n")
+    home.write("over.yaml", "true: b\n")
+    result = home.run("check")
+    assert result.returncode == 0
+    assert result.stdout.splitlines() == [
+        "base.yaml:1:10: warning: NO is false in YAML 1.1; write false, or quote it",
+        "base.yaml:5:7: warning: 010 is 8 in YAML 1.1, octal; write 8, or quote it",
+        "over.yaml:1:1: warning: the key true is equal to the key 1 of base.yaml:3:1, and they are one entry; "
+        "quote them to keep them apart",
+    ]
+    assert "      |       ^ [yaml-octal]" in result.stderr
+    assert "web: valid, 2 files" in result.stderr
+    told = json.loads(home.run("check", "--format", "json").stdout)
+    assert (told["valid"], told["problems"]) == (True, [])
+    assert [(each["segment"], each["line"], each["code"]) for each in told["warnings"]] == [
+        ("web", 1, "yaml-bool"),
+        ("web", 5, "yaml-octal"),
+        ("web", 1, "yaml-equal-keys"),
+    ]
+    home.write("over.yaml", "true: [\n")
+    result = home.run("check")
+    assert result.returncode == 78
+    assert [line.split(" ")[0] for line in result.stdout.splitlines()] == [
+        "over.yaml:2:1:",
+        "base.yaml:1:10:",
+        "base.yaml:5:7:",
+    ]
+    home.write("over.yaml", "true: b\n")
+    home.start()
+    assert home.attach().snapshot().to_dict() == {"country": False, "name": "NO", 1: "b", "mode": 8}
+
+
 def test_check_lists_all_violations_of_the_schema_and_of_the_check(home):
     write_all(home)
     home.write("schema.json", json.dumps({"properties": {key: {"type": "string"} for key in ("a", "b")}}))
@@ -317,11 +398,11 @@ def test_a_damaged_last_known_good_is_passed_over_and_noted(home, eventually):
     write_all(home)
     assert (home.start(), home.attach())[0].stop() == 0
     shutil.rmtree(home.runtime)
-    kept = home.state / "web.lkg"
+    (kept,) = (home.state / "web.history").glob("*.version")
     kept.write_bytes(kept.read_bytes()[:-3] + b"xyz")
     home.write("base.yaml", "server: [\n")
     agent = home.start()
     agent.says("nothing is served yet")
     code, told = home.status()
     assert code == 69
-    assert any("web.lkg is damaged" in warning for warning in told["warnings"])
+    assert any(f"{kept} is damaged" in warning for warning in told["warnings"])

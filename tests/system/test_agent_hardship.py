@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -68,16 +69,16 @@ def test_a_check_that_hangs_stops_neither_the_agent_nor_the_next_reload(checked,
     web, jobs = checked.attach("web"), checked.attach("jobs")
     checked.write("base.yaml", "a: 2\ncheck: hang\n")
     checked.write("jobs.yaml", "a: 2\n")
-    assert jobs.wait(after=1, timeout=20)["a"] == 2
-    assert web.status().last_error is None  # not yet
+    assert jobs.wait(after=1, timeout=60)["a"] == 2
     eventually(lambda: web.status().last_error, "the deadline of the check")
+    assert jobs.snapshot().published_at < web.status().agent.last_error_at
     assert "the check did not answer within 5 s" in web.status().last_error
     eventually(lambda: is_gone(checked.root / "process"), "the end of the check's process")
     assert web.status().agent_alive
     assert jobs.status().agent_alive
     assert web["a"] == 1
     checked.write("base.yaml", "a: 3\n")
-    assert web.wait(after=1, timeout=20)["a"] == 3
+    assert web.wait(after=1, timeout=60)["a"] == 3
     assert checked.run("status").returncode == 0
 
 
@@ -85,7 +86,7 @@ def test_a_check_that_hangs_stops_neither_the_agent_nor_the_next_reload(checked,
 def test_a_check_that_leaves_a_process_or_talks_without_end_is_no_trouble(checked, eventually, what):
     web = checked.attach("web")
     checked.write("base.yaml", f"a: 2\ncheck: {what}\n")
-    assert web.wait(after=1, timeout=20)["a"] == 2
+    assert web.wait(after=1, timeout=60)["a"] == 2
     if what == "fork":
         eventually(lambda: is_gone(checked.root / "process"), "the end of what it left behind")
 
@@ -97,7 +98,7 @@ def test_a_check_that_dies_is_a_rejection(checked, eventually, what):
     error = eventually(lambda: web.status().last_error, "a rejection")
     assert "check" in error
     checked.write("base.yaml", "a: 3\n")
-    assert web.wait(after=1, timeout=20)["a"] == 3
+    assert web.wait(after=1, timeout=60)["a"] == 3
 
 
 def test_stopping_while_a_check_hangs_is_quick_enough_and_clean(checked, eventually):
@@ -117,13 +118,18 @@ def test_a_thousand_files(home, eventually):
     reader = home.attach()
     assert (len(reader.snapshot()), reader["last"]) == (1001, 999)
     home.write("conf.d/0500.yaml", "k500: 1\n")
-    assert reader.wait(after=1, timeout=20)["k500"] == 1
+    assert reader.wait(after=1, timeout=60)["k500"] == 1
     agent.says("(conf.d/0500.yaml)")
+    moments = [time.monotonic()]
     for number in range(1000):
         (home.root / f"conf.d/{number:04}.yaml").write_text(f"k{number}: 2\n")
+        moments.append(time.monotonic())
     eventually(lambda: reader["k0"] == reader["k999"] == 2, "all of them")
     eventually(lambda: all(value == 2 for key, value in reader.snapshot().items() if key != "last"), "all of them")
-    assert reader.version <= 5
+    # One version for each 500 ms, for the first files, and for each pause that ended a burst.
+    pauses = sum(later - earlier > 0.03 for earlier, later in pairwise(moments))
+    most = 2 + 3 + int((moments[-1] - moments[0]) / 0.5) + pauses
+    assert reader.version <= most < 500, (reader.version, most)
     for number in range(1, 1000):
         (home.root / f"conf.d/{number:04}.yaml").unlink()
     eventually(lambda: reader.snapshot().to_dict() == {"k0": 2}, "999 deleted")
@@ -144,7 +150,7 @@ def test_names_of_all_kinds(home, eventually):
     for number, name in enumerate(names):
         version = reader.version
         home.write(f"conf.d/{name}", f"k{number}: 2\n")
-        assert reader.wait(after=version, timeout=20)[f"k{number}"] == 2
+        assert reader.wait(after=version, timeout=60)[f"k{number}"] == 2
     for number, name in enumerate(names):
         home.write(f"conf.d/{name}", "[\n")
         eventually(lambda: reader.status().last_error, "a rejection")
@@ -154,7 +160,7 @@ def test_names_of_all_kinds(home, eventually):
     Path(os.fsdecode(raw)).write_text("raw: [\n")
     assert "\\xff\\xfe.yaml" in eventually(lambda: reader.status().last_error, "a rejection")
     Path(os.fsdecode(raw)).write_text("raw: 2\n")
-    assert reader.wait(after=version, timeout=20)["raw"] == 2
+    assert reader.wait(after=version, timeout=60)["raw"] == 2
     # Whatever is in a name, a line is a line.
     assert all(line.startswith("web: ") for line in agent.text().splitlines()), agent.text()
 
@@ -171,7 +177,7 @@ def test_links_in_a_circle_among_the_files_of_a_directory(home, eventually):
     (home.root / "conf.d/loop.yaml").unlink()
     eventually(lambda: reader.status().last_error is None, "the repair")
     home.write("conf.d/good.yaml", "a: 2\n")
-    assert reader.wait(after=1, timeout=20)["a"] == 2
+    assert reader.wait(after=1, timeout=60)["a"] == 2
 
 
 def test_the_directory_of_the_agents_file_disappears_and_comes_back(home, eventually):
@@ -187,7 +193,7 @@ def test_the_directory_of_the_agents_file_disappears_and_comes_back(home, eventu
     assert reader["a"] == 1
     assert home.status()[0] == 3
     home.write("site/base.yaml", "a: 2\n")
-    assert reader.wait(after=1, timeout=20)["a"] == 2
+    assert reader.wait(after=1, timeout=60)["a"] == 2
     eventually(lambda: reader.status().agent_alive, "the heartbeat")
     assert home.status()[0] == 0
 
@@ -267,7 +273,7 @@ def test_an_agent_whose_output_nobody_reads_goes_on(home, eventually):
         reader = home.attach()
         for number in range(2, 12):
             home.write("base.yaml", f"a: {number}\n")
-            assert reader.wait(after=number - 1, timeout=20)["a"] == number
+            assert reader.wait(after=number - 1, timeout=60)["a"] == number
         eventually(lambda: reader.status().agent_alive, "the heartbeat")
         assert agent.stop() == 0
     finally:
@@ -286,7 +292,7 @@ def test_an_agent_whose_output_was_closed_goes_on(home, eventually):
         home.write("base.yaml", "a: [\n")
         eventually(lambda: reader.status().last_error, "a rejection")
         home.write("base.yaml", "a: 2\n")
-        assert reader.wait(after=1, timeout=20)["a"] == 2
+        assert reader.wait(after=1, timeout=60)["a"] == 2
         assert home.status()[0] == 0
         assert agent.stop() == 0
     finally:
@@ -309,6 +315,6 @@ def test_a_runtime_directory_that_cannot_be_made_again_is_told_and_waited_for(ho
     assert reader.snapshot()["a"] == 1
     (home.root / "mnt").unlink()
     away.rename(home.root / "mnt")
-    assert reader.wait(after=1, timeout=20)["a"] == 2
+    assert reader.wait(after=1, timeout=60)["a"] == 2
     eventually(lambda: reader.status().last_error is None, "calm")
     assert home.status()[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -98,9 +99,38 @@ def test_a_reconciler_that_hangs_is_given_no_sign_of_life(home, manager, eventua
     assert reader["a"] == 1
     (home.root / "go on").touch()
     stopped = manager.last("WATCHDOG")
-    assert reader.wait(after=1, timeout=20)["hang"] is True
+    assert reader.wait(after=1, timeout=60)["hang"] is True
     eventually(lambda: manager.last("WATCHDOG") > stopped, "signs of life again")
     eventually(lambda: reader.status().agent_alive, "the heartbeat")
+
+
+@pytest.mark.parametrize("manager", ["path"], indirect=True)
+def test_a_reload_by_signal_lasts_until_the_files_are_judged(home, manager, eventually):
+    home.segment("base.yaml")
+    home.write("base.yaml", "a: [\n")
+    agent = home.start(before=HANGING, NOTIFY_SOCKET=manager.address)
+    eventually(lambda: "rejected" in manager.latest("STATUS"), "the reason")
+    agent.process.send_signal(signal.SIGHUP)  # nobody waits for the end of it: the start has not ended
+    home.write("base.yaml", "a: 1\n")
+    eventually(lambda: manager.values("READY") == ["1"], "READY")
+    assert manager.values("RELOADING") == []
+
+    home.write("base.yaml", "hang: true\n")
+    began = time.monotonic_ns() // 1000
+    agent.process.send_signal(signal.SIGHUP)
+    eventually(lambda: manager.values("RELOADING") == ["1"], "RELOADING")
+    [since] = manager.values("MONOTONIC_USEC")
+    assert began <= int(since) <= time.monotonic_ns() // 1000
+    eventually(lambda: not home.status()[1]["agent_alive"], "a reader sees that it hangs")
+    assert manager.values("READY") == ["1"]
+    (home.root / "go on").touch()
+    eventually(lambda: manager.values("READY") == ["1", "1"], "READY again")
+    assert home.status()[1]["version"] == 2
+
+    home.write("base.yaml", "a: [\n")
+    agent.process.send_signal(signal.SIGHUP)
+    eventually(lambda: manager.values("READY") == ["1", "1", "1"], "a refusal is an end as well")
+    assert home.status()[0] == 3
 
 
 @pytest.mark.parametrize("manager", ["path"], indirect=True)
@@ -110,5 +140,5 @@ def test_a_manager_that_does_not_listen_harms_nobody(home, manager, eventually):
     home.start(NOTIFY_SOCKET=str(home.root / "nobody"))
     reader = home.attach()
     home.write("base.yaml", "a: 2\n")
-    assert reader.wait(after=1, timeout=20)["a"] == 2
+    assert reader.wait(after=1, timeout=60)["a"] == 2
     assert home.status()[0] == 0

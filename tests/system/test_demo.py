@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import pty
 import re
@@ -167,6 +168,20 @@ def test_it_shows_the_main_job_and_leaves_nothing_behind(start, workers, pure):
     assert re.search(rf"{workers} of {workers} go on: [1-9][0-9,]* reads without it, 0 errors", killed)
     assert "1 to 4" in summed
     assert "All of it happened" in summed
+
+
+@on_linux
+def test_as_json_it_tells_the_same(start):
+    show = start("--format", "json", "--workers", "2")
+    assert show.end() == 0, show.text()
+    told = json.loads(show.text())
+    assert (told["happened"], told["reason"]) == (True, None)
+    assert [each["act"] for each in told["acts"]] == [1, 2, 3, 4, 5, 6]
+    assert [[row["version"] for row in act["arrivals"]] for act in told["acts"]] == [[], [2, 2], [], [3, 3], [4, 4], []]
+    assert all(row["seconds"] > 0 for act in told["acts"] for row in act["arrivals"])
+    broken = {fact["about"]: fact["lines"] for fact in told["acts"][2]["facts"]}
+    assert broken["status"] == ["web: version 2, serving last known good (exit code 3)"]
+    assert broken["agent"][0] == "rejected, still serving version 2"
 
 
 @on_linux
@@ -372,7 +387,7 @@ def test_an_installed_package_brings_the_sample_along(tmp_path):
         env=environment | {"PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
     assert shown.returncode == 0, shown.stderr
 
@@ -414,7 +429,7 @@ def test_the_picture_can_be_made_again(tmp_path):
         env=os.environ | {"PYTHONPATH": PACKAGES},
         check=True,
         stdout=subprocess.DEVNULL,
-        timeout=100,
+        timeout=250,
     )
     is_a_picture_of_the_demo(made)
     assert headings(made) == headings(ROOT / "docs" / "demo.svg"), "the picture is not of this demo: make it again"

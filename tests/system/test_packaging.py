@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.registry, pytest.mark.timeout(400)]
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("agent", "shm", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
 SHOW_MAPPING = "import shmconf.mapping as m; print(m.IMPLEMENTATION, m.__file__)"
+SHOW_AGENT = "import shmconf_agent.native as n; print(n.MISSING, n.__file__)"
 
 
 def clean_environment(**settings):
@@ -64,6 +65,9 @@ def test_a_worker_gets_the_library_with_msgpack_as_its_only_dependency(worker, t
     assert {"py.typed", "_native.pyi"} <= {entry.name for entry in Path(file).parent.iterdir()}
     if importlib.util.find_spec("shmconf._native"):  # then there is a compiler here
         assert implementation == "native"
+        missing, file = run(worker / "python", "-c", SHOW_AGENT, cwd=tmp_path).stdout.split()
+        assert missing == "None"
+        assert "_native.pyi" in {entry.name for entry in Path(file).parent.iterdir()}
 
 
 def test_without_the_agent_s_extra_the_command_says_what_to_install(worker, tmp_path):
@@ -92,3 +96,6 @@ def test_without_a_compiler_it_installs_says_so_and_works_in_pure_python(worker,
     assert "/bin/false" in line
     shown = run(worker / "python", "-W", "error", "-c", SHOW_MAPPING, cwd=tmp_path, PYTHONPATH="site").stdout.split()
     assert shown == ["pure", str(tmp_path / "site/shmconf/mapping.py")]
+    of_agent = run(worker / "python", "-W", "error", "-c", SHOW_AGENT, cwd=tmp_path, PYTHONPATH="site").stdout
+    assert "cannot import name '_native'" in of_agent
+    assert str(tmp_path / "site/shmconf_agent/native.py") in of_agent

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,14 +23,18 @@ from typing import NamedTuple
 
 import click
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from shmconf_agent import cli, config, exits
+from shmconf_agent import agents_file, cli, exits, segment_table
+from shmconf_agent.metrics import Metrics
+from shmconf_agent.reasons import REASONS
+from shmconf_agent.tally import EDIT_BUCKETS, Histogram, Standing, Totals
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PACKAGES = os.pathsep.join(str(ROOT / part) for part in ("agent", "shm"))
-SECONDS = 30.0
-LANGUAGES = {"console", "python", "toml", "text"}
+SECONDS = 60.0
+LANGUAGES = {"c", "console", "python", "toml", "text"}
 # What is proved elsewhere (installing by test_packaging, the targets by .ci/run): here, that it names what exists.
 SET_UP = ("make ", "pip install ", ".ci/run")
 
@@ -153,7 +158,8 @@ class Shell:
 @pytest.mark.parametrize(
     "block", [block for block in in_language("console") if not is_set_up(block)], ids=lambda block: f"line {block.line}"
 )
-def test_console_examples_print_what_stands_there(block, tmp_path, place):
+def test_console_examples_print_what_stands_there(block, tmp_path, place, require):
+    require("curl" not in block.text or shutil.which("curl"), "curl is not installed")
     shell = Shell(tmp_path, place)
     try:
         for command, output in commands(block):
@@ -164,10 +170,14 @@ def test_console_examples_print_what_stands_there(block, tmp_path, place):
 
 
 def test_set_up_commands_name_what_there_is():
-    targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    seen = [shlex.split(command, comments=True) for block in in_language("console") if is_set_up(block)
-            for command, _ in commands(block)]
+    seen = [
+        shlex.split(command, comments=True)
+        for block in in_language("console")
+        if is_set_up(block)
+        for command, _ in commands(block)
+    ]
     assert seen
     for words in seen:
         if words[0] == "make":
@@ -251,6 +261,25 @@ def test_python_examples_run(block, before, tmp_path, place, live):
         example.wait()
 
 
+# --- C ----------------------------------------------------------------------------------------------------------------
+
+
+def test_c_examples_run(tmp_path, place, live, require):
+    require(shutil.which("gcc"), "a C compiler, gcc")
+    [block] = in_language("c")
+    (tmp_path / "example.c").write_text(block.text + "\n")
+    options = ["-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'shm/include'}"]
+    subprocess.run(["gcc", *options, "example.c", "-o", "example"], cwd=tmp_path, check=True)
+
+    def run() -> str:
+        return subprocess.run([tmp_path / "example"], env=place, capture_output=True, text=True, check=False).stdout
+
+    deadline = time.monotonic() + SECONDS
+    while not re.fullmatch(r"the pool has \d+\n", run()):
+        assert time.monotonic() < deadline, run()
+        time.sleep(0.05)
+
+
 # --- what is named ----------------------------------------------------------------------------------------------------
 
 
@@ -274,10 +303,13 @@ def test_every_block_is_of_a_kind_that_is_looked_at():
 def test_toml_examples_are_what_the_agent_accepts(block, tmp_path):
     file = tmp_path / "shmconf.toml"
     file.write_text(block.text)
-    [segment] = config.load(file).segments
+    [segment] = agents_file.load(file).segments
     assert segment.name == "web"
-    written = set(tomllib.loads(block.text)["segment"]["web"])
-    assert written == set(segment.__dataclass_fields__) - {"name", "base"}, "every setting is shown"
+
+
+def test_toml_examples_show_every_setting():
+    shown = [key for block in in_language("toml") for key in tomllib.loads(block.text)["segment"]["web"]]
+    assert set(shown) == set(segment_table.SEGMENT_KEYS)
 
 
 def test_the_commands_are_those_that_there_are():
@@ -290,6 +322,24 @@ def test_the_exit_codes_are_those_that_there_are():
     assert named == {value for name, value in vars(exits).items() if name.isupper()}
 
 
+def test_the_metrics_are_those_that_there_are():
+    made = Totals(Standing(1, "d"), stages={"parse": Histogram.empty(EDIT_BUCKETS)})
+    found = {
+        (family.name + ("_total" if family.type == "counter" else ""), family.type): {
+            label for sample in family.samples for label in sample.labels
+        }
+        - {"segment", "le"}
+        for family in text_string_to_metric_families(Metrics(lambda: {"web": made}).of_segments().decode())
+    }
+    told = {}
+    for metric, kind, _ in table("Observing", "metric"):
+        [(name, labels)] = re.findall(r"`(\w+)(?:\{(\w+)\})?`", metric)
+        told[name, kind] = {labels} - {""}
+    assert told == found
+    prose = README.split("The reason of a refusal is")[1].split("\n\n")[0]
+    assert re.findall(r"`(\w+)`", prose.split("A file's times")[0]) == list(REASONS)
+
+
 def test_the_states_are_those_of_the_status_command():
     source = (ROOT / "agent/shmconf_agent/render.py").read_text()
     word = source.split("def status_word(")[1].split("\ndef ")[0]
@@ -300,16 +350,33 @@ def test_the_states_are_those_of_the_status_command():
 
 @pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(document):
-    links = re.findall(r"\]\(([^)]+)\)", (ROOT / document).read_text("utf-8"))
+    text = (ROOT / document).read_text("utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
     assert links
-    assert [link for link in links if not link.startswith("https://") and not (ROOT / link).exists()] == []
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    here = {"#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    lost = [link for link in links if not (link.startswith("https://") or link in here or (ROOT / link).exists())]
+    assert lost == []
 
 
 def test_the_systemd_lines_name_files_that_there_are():
-    [block] = in_language("text")
-    named = re.findall(r" (systemd/[\w./-]+)", block.text)
-    assert len(named) == 3
+    named = [name for block in in_language("text") for name in re.findall(r" (systemd/[\w./-]+)", block.text)]
+    assert len(named) == 4
     assert all((ROOT / name).is_file() for name in named)
+
+
+def test_the_systemd_lines_are_those_of_the_manual_which_a_real_systemd_runs():
+    """test_service types the manual's lines; README has the same ones as they are typed in a checkout."""
+    manual = (ROOT / "systemd/README.md").read_text("utf-8").split("\n## Every day\n")[0]
+    typed = {part for line in re.findall(r"^# (.*)$", manual, re.MULTILINE) for part in line.split(" && ")}
+    typed |= {part.replace(" shmconf@.service", "") for part in typed}
+    [block] = [each for each in in_language("text") if each.section == "Under systemd"]
+    lines = [line.removeprefix("# ").split("    #")[0] for line in block.text.splitlines()]
+    parts = [part.replace(" systemd/", " ") for line in lines for part in line.split(" && ")]
+    others = [part for part in parts if part not in typed]
+    assert others == ["cp -r examples/quickstart/. /etc/shmconf"]
+    assert "`cp -r ../examples/quickstart/. /etc/shmconf`" in manual
+    assert len(parts) > 10
 
 
 def test_the_changelog_knows_this_version():

@@ -91,7 +91,7 @@ with open(progress, "r+b", buffering=0) as file:
                 assert fresh.get("version") <= fresh["last"] <= fresh.version
                 check(fresh.snapshot())
         elif way == "wait":
-            snapshot = reader.wait(after=last, timeout=5)
+            snapshot = reader.wait(after=last, timeout=60)
             if snapshot is not None:
                 assert snapshot.version > last
                 check(snapshot)
@@ -127,7 +127,7 @@ def progress_of(file: Path) -> tuple[int, int, int, int]:
     return looks, distinct, last, retries
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> None:
+def until(condition: Callable[[], Any], what: str, seconds: float = 100.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

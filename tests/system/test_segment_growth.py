@@ -39,7 +39,7 @@ with shmconf.attach("web", directory=sys.argv[1]) as reader:
         if tree["end"]:
             break
         if sys.argv[2] == "wait":
-            reader.wait_version(after=last, timeout=30)
+            reader.wait_version(after=last, timeout=60)
 print(seen, len(sizes), flush=True)
 """
 
@@ -85,7 +85,7 @@ def test_a_segment_grows_to_20_mb_and_goes_back_under_readers(tmp_path: Path) ->
             assert writer.size == grown <= 6 * largest + 64 * KIB
             writer.publish(tree(number + 1, 10 * KIB, end=True))
             for reader in readers:
-                out, err = reader.communicate(timeout=60)
+                out, err = reader.communicate(timeout=120)
                 assert reader.returncode == 0, err
                 seen, distinct_sizes = map(int, out.split())
                 assert seen >= 5, "there was no overlap"
@@ -132,7 +132,7 @@ def open_writer(place: Path, tmp_path: Path) -> Writer:
 
 def as_seen_by_a_fresh_process(place: Path) -> tuple[int, int]:
     code = 'import sys, shmconf; r = shmconf.attach("web", directory=sys.argv[1]); print(r.version, r["n"]); r.close()'
-    done = subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     version, number = map(int, done.stdout.split())
     return version, number
@@ -207,7 +207,7 @@ def test_a_removed_segment_comes_back_when_there_is_room_again(small: Path, tmp_
             assert not list(small.glob(".*"))
             filler.unlink()
             assert writer.keep_linked()
-            assert reader.wait_version(after=1, timeout=10) == 2
+            assert reader.wait_version(after=1, timeout=60) == 2
             assert reader["n"] == 1
 
 
@@ -230,7 +230,7 @@ def test_readers_on_a_full_file_system_are_not_harmed(small: Path, tmp_path: Pat
                 assert all(reader.poll() is None for reader in readers), [reader.communicate() for reader in readers]
             writer.publish(tree(number + 1, KIB, end=True))
             for reader in readers:
-                _, err = reader.communicate(timeout=60)
+                _, err = reader.communicate(timeout=120)
                 assert reader.returncode == 0, err
         finally:
             for reader in readers:

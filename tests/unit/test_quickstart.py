@@ -16,7 +16,8 @@ import pytest
 from shmconf import codec
 from shmconf.paths import format_path, look_up
 from shmconf_agent import formats
-from shmconf_agent.config import SegmentConfig, load, source_kind
+from shmconf_agent.agents_file import load
+from shmconf_agent.config import SegmentConfig, source_kind
 from shmconf_agent.merge import Layer, merge
 from shmconf_agent.validate import Schema, run_check
 
@@ -52,7 +53,7 @@ def problems(folder: Path) -> list[tuple[str, str]]:
     tree = merge(layers(folder))
     assert config.schema is not None
     assert config.check is not None
-    found = Schema.load(folder / config.schema).problems(tree)
+    found = [(each.path, str(each.fault)) for each in Schema.load(folder / config.schema).problems(tree)]
     found = found or run_check(config.check, codec.pack(tree), cwd=folder, deadline=30)
     return [(format_path(path), message) for path, message in found]
 
@@ -162,8 +163,8 @@ def test_the_worker_follows_the_files_until_it_is_interrupted(
     )
     assert worker.stdout.readline() == "/login: back soon (at most 2 a second)\n"
     worker.send_signal(signal.SIGINT)
-    assert worker.communicate(timeout=30) == ("", "worker: stopped\n")
+    assert worker.communicate(timeout=120) == ("", "worker: stopped\n")
     assert worker.returncode == 0
     agent.send_signal(signal.SIGTERM)
-    agent.communicate(timeout=30)
+    agent.communicate(timeout=120)
     assert agent.returncode == 0

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
-from ..problems import Invalid, Key, Path, Problem
+from ..problems import MOST_PROBLEMS, Code, Fault, Invalid, Key, Path, in_order
 from .limits import Limits
-from .places import START, Lines, Place, Position, find, positions
-from .text import decode_utf8
+from .places import START, Lines, Place, Position, find
+from .plain import hint as hint  # of the Format that this module is
+from .plain import surprises as surprises
+from .text import LINE_FEED, decode_utf8
 from .tree import inspect
 
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:"]|[^\s"\[\]{},:]+', re.DOTALL)
+LINE_BREAK = LINE_FEED
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:"]|[^\s"\[\]{},:]+', re.DOTALL)
+_NODE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{"]|[^\s"\[\]{},:]+', re.DOTALL)
 _BLANK = " \t\r\n"
 _FAR_OUT = 2**70  # stands for an integer of more digits than int() takes; refused like every one beyond 64 bits
 
@@ -64,7 +68,8 @@ class _Scan:
                 if key in children:
                     replaced.append(children[key])  # held, so that no identity below is used twice
                     first = firsts.setdefault((id(children), key), children[key].at)
-                    self.duplicates.append((key, key_at, first))
+                    if len(self.duplicates) <= MOST_PROBLEMS:
+                        self.duplicates.append((key, key_at, first))
                 children[key] = place  # the last one, whose value the parser keeps
                 key = None
             elif isinstance(children, list):
@@ -77,6 +82,15 @@ class _Scan:
                     break
         if isinstance(outer.children, list) and outer.children:
             self.root = outer.children[0]
+            self.root.at = START
+
+
+def _problems_before(text: str, limits: Limits) -> list[tuple[Position | None, Fault]]:
+    """More nodes than the limit, which the library would build before it could be asked."""
+    if sum(text.count(mark) for mark in ",:[{") < limits.max_nodes:  # each node but the first needs one
+        return []
+    found = next(islice(_NODE.finditer(text), limits.max_nodes, None), None)
+    return [] if found is None else [(Lines(text).position(found.start()), limits.too_many_nodes())]
 
 
 def parse(data: bytes, *, file: str, limits: Limits) -> dict[Key, Any]:
@@ -84,8 +98,8 @@ def parse(data: bytes, *, file: str, limits: Limits) -> dict[Key, Any]:
     text = decode_utf8(data, file=file)
     if not text.strip(_BLANK):
         return {}
-    problems: list[tuple[Position | None, str]] = []
-    tree, has_duplicates = _load(text, problems, limits)
+    problems = _problems_before(text, limits)
+    tree, has_duplicates = (None, False) if problems else _load(text, problems, limits)
     scan: _Scan | None = None
     if has_duplicates:
         scan = _Scan(text)
@@ -94,23 +108,27 @@ def parse(data: bytes, *, file: str, limits: Limits) -> dict[Key, Any]:
         findings = inspect(tree, limits)
         if findings.problems or findings.infinities:
             scan = scan or _Scan(text)
-            problems += [(_value_at(scan.root, path), message) for path, message in findings.problems]
+            problems += [(_value_at(scan.root, path), fault) for path, fault in findings.problems]
             problems += _overflows(scan.root, findings.infinities)
         if not problems:
             return tree
     elif not problems:
         at = _Scan(text).root.value
-        problems.append((at, f"the top level is {_kind(tree)}; it has to be an object"))
-    problems.sort(key=lambda problem: problem[0] or (0, 0))
-    raise Invalid(Problem(message, file, *(at or (None, None))) for at, message in problems)
+        problems.append((at, Fault(Code.TOP_LEVEL, f"the top level is {_kind(tree)}; it has to be an object")))
+    raise Invalid(in_order(problems, file))
 
 
-def locate_many(data: bytes, paths: Sequence[Path]) -> list[Position | None]:
-    """The place of each path, None where the document has no such path."""
-    return positions(_Scan(decode_utf8(data, file="")).root, paths)
+def documents(data: bytes, *, file: str, limits: Limits) -> list[dict[Key, Any]]:
+    """The one tree in `data`: a file of this format is one document. Raises Invalid, as `parse`."""
+    return [parse(data, file=file, limits=limits)]
 
 
-def _load(text: str, problems: list[tuple[Position | None, str]], limits: Limits) -> tuple[Any, bool]:
+def place_trees(data: bytes) -> list[Place]:
+    """The place tree of the one document in `data`."""
+    return [_Scan(decode_utf8(data, file="")).root]
+
+
+def _load(text: str, problems: list[tuple[Position | None, Fault]], limits: Limits) -> tuple[Any, bool]:
     """The tree (None if there is none, with the reason added to `problems`) and whether keys were lost in it."""
     lost = False
 
@@ -131,7 +149,7 @@ def _load(text: str, problems: list[tuple[Position | None, str]], limits: Limits
         scan = _Scan(text[: error.pos])
         problems += [(at, _duplicate(key, first)) for key, at, first in scan.duplicates]
         message = error.msg[:1].lower() + error.msg[1:]
-        problems.append(((error.lineno, error.colno), message))
+        problems.append(((error.lineno, error.colno), Fault(Code.JSON_SYNTAX, message)))
     except RecursionError:
         problems.append((_Scan(text, limits.max_depth).too_deep, limits.too_deep()))
     return None, False
@@ -158,11 +176,11 @@ def _value_at(root: Place, path: Path) -> Position | None:
     return place.value if place else None
 
 
-def _overflows(root: Place, infinities: list[Path]) -> list[tuple[Position | None, str]]:
+def _overflows(root: Place, infinities: list[Path]) -> list[tuple[Position | None, Fault]]:
     """Those of the infinite floats that were written as numbers."""
     places = [place for path in infinities if (place := find(root, path))]
     return [
-        (place.value, f"{_shorten(place.text)} is beyond what a float can hold")
+        (place.value, Fault(Code.NUMBER_RANGE, f"{_shorten(place.text)} is beyond what a float can hold"))
         for place in places
         if not place.text.endswith("Infinity")
     ]
@@ -172,8 +190,8 @@ def _shorten(number: str) -> str:
     return number if len(number) <= 60 else f"{number[:40]}…{number[-10:]}"
 
 
-def _duplicate(key: str, first: Position) -> str:
-    return f"duplicate key {key!r}, first set at line {first[0]}, column {first[1]}"
+def _duplicate(key: str, first: Position) -> Fault:
+    return Fault(Code.DUPLICATE_KEY, f"duplicate key {key!r}, first set at line {first[0]}, column {first[1]}")
 
 
 def _kind(value: object) -> str:

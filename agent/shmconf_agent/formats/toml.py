@@ -7,20 +7,32 @@ and tables that are set twice are reported with both places.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import tomli
 
-from ..problems import Invalid, Key, Path, Problem
+from ..problems import Code, Fault, Invalid, Key, in_order
 from .limits import Limits
-from .places import Place, Position, find, positions
-from .text import decode_utf8
+from .places import Lines, Place, Position, find
+from .plain import hint as hint  # of the Format that this module is
+from .plain import surprises as surprises
+from .text import LINE_FEED, decode_utf8
 from .toml_places import Scan
-from .tree import inspect
+from .tree import BEYOND_64_BITS, inspect
 
+LINE_BREAK = LINE_FEED
 _CONFLICT = re.compile(r"Cannot (?:overwrite|declare|mutate|redefine) |Duplicate inline table key ")
 _MOST_DIGITS = 400
+# Keys, values, comments, and what opens a list or a table: three for a date and time at most, one for the rest or two.
+_TOKEN = re.compile(
+    r'"""[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+"""|'
+    r"'''[^']*+(?:'(?!'')[^']*+)*+'''|"
+    r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'
+    r"'[^'\n]*+'|#[^\n]*+|[\[{]|[^\s\[\]{},.=#\"']++",
+    re.DOTALL,
+)
+_TOKENS_OF_A_NODE = 3
 
 
 def parse(data: bytes, *, file: str, limits: Limits) -> dict[Key, Any]:
@@ -36,53 +48,64 @@ def parse(data: bytes, *, file: str, limits: Limits) -> dict[Key, Any]:
         except RecursionError:
             problems = [(Scan(text, limits.max_depth).too_deep, limits.too_deep())]
         except ValueError as error:  # an integer of more digits than int() takes
-            problems = _long_integers(Scan(text).root) or [(None, str(error))]
+            problems = _long_integers(Scan(text).root) or [(None, Fault(Code.TOML_SYNTAX, str(error)))]
         else:
             problems = _outside(text, tree, limits)
             if not problems:
                 return tree
-    problems.sort(key=lambda problem: problem[0] or (0, 0))
-    raise Invalid(Problem(message, file, *(at or (None, None))) for at, message in problems)
+    raise Invalid(in_order(problems, file))
 
 
-def locate_many(data: bytes, paths: Sequence[Path]) -> list[Position | None]:
-    """The place of each path, None where the document has no such path."""
-    return positions(Scan(decode_utf8(data, file="")).root, paths)
+def documents(data: bytes, *, file: str, limits: Limits) -> list[dict[Key, Any]]:
+    """The one tree in `data`: a file of this format is one document. Raises Invalid, as `parse`."""
+    return [parse(data, file=file, limits=limits)]
 
 
-def _problems_before(text: str, limits: Limits) -> list[tuple[Position | None, str]]:
-    """Keys of very many parts: tomli's work on them grows with the square of their number."""
+def place_trees(data: bytes) -> list[Place]:
+    """The place tree of the one document in `data`."""
+    return [Scan(decode_utf8(data, file="")).root]
+
+
+def _problems_before(text: str, limits: Limits) -> list[tuple[Position | None, Fault]]:
+    """Keys of very many parts, as tomli's work on them grows with the square of their number; and several times as many
+    nodes as the limit, which tomli would build before it could be asked."""
     if any(line.count(".") >= limits.max_depth for line in text.split("\n")):
         too_deep = Scan(text, limits.max_depth).too_deep
         if too_deep:
             return [(too_deep, limits.too_deep())]
+    most = _TOKENS_OF_A_NODE * limits.max_nodes
+    if len(text) > most:
+        tokens = (token for token in _TOKEN.finditer(text) if not token.group().startswith("#"))
+        if (found := next(islice(tokens, most, None), None)) is not None:
+            return [(Lines(text).position(found.start()), limits.too_many_nodes())]
     return []
 
 
-def _decode_problems(text: str, error: tomli.TOMLDecodeError) -> list[tuple[Position | None, str]]:
+def _decode_problems(text: str, error: tomli.TOMLDecodeError) -> list[tuple[Position | None, Fault]]:
     """A conflict of keys hides the rest of the text from tomli, not from the scan; a syntax error ends both."""
     is_conflict = bool(_CONFLICT.match(error.msg))
     conflicts = Scan(text if is_conflict else text[: error.pos]).conflicts
-    problems: list[tuple[Position | None, str]] = [
-        (at, f"duplicate key {name!r}, first set at line {first[0]}, column {first[1]}")
+    problems: list[tuple[Position | None, Fault]] = [
+        (at, Fault(Code.DUPLICATE_KEY, f"duplicate key {name!r}, first set at line {first[0]}, column {first[1]}"))
         for at, name, first in conflicts
     ]
     if not (conflicts and is_conflict):
-        problems.append(((error.lineno, error.colno), error.msg[:1].lower() + error.msg[1:]))
+        message = error.msg[:1].lower() + error.msg[1:]
+        problems.append(((error.lineno, error.colno), Fault(Code.TOML_SYNTAX, message)))
     return problems
 
 
-def _outside(text: str, tree: dict[Key, Any], limits: Limits) -> list[tuple[Position | None, str]]:
+def _outside(text: str, tree: dict[Key, Any], limits: Limits) -> list[tuple[Position | None, Fault]]:
     findings = inspect(tree, limits)
     if not findings.problems:
         return []
     root = Scan(text).root
-    places = [(find(root, path), message) for path, message in findings.problems]
-    return [(place.value if place else None, message) for place, message in places]
+    places = [(find(root, path), fault) for path, fault in findings.problems]
+    return [(place.value if place else None, fault) for place, fault in places]
 
 
-def _long_integers(root: Place) -> list[tuple[Position | None, str]]:
-    found: list[tuple[Position | None, str]] = []
+def _long_integers(root: Place) -> list[tuple[Position | None, Fault]]:
+    found: list[tuple[Position | None, Fault]] = []
     waiting = [root]
     while waiting:
         place = waiting.pop()
@@ -90,5 +113,5 @@ def _long_integers(root: Place) -> list[tuple[Position | None, str]]:
         if children is not None:
             waiting += children.values() if isinstance(children, dict) else children
         elif len(place.text) > _MOST_DIGITS and place.text.lstrip("+-").replace("_", "").isdecimal():
-            found.append((place.value, "an integer beyond 64 bits (it may be -2**63 to 2**64-1)"))
+            found.append((place.value, BEYOND_64_BITS))
     return found

@@ -11,15 +11,17 @@ from contextlib import suppress
 
 import tomli
 
+from ..problems import MOST_PROBLEMS
 from .places import START, Lines, Place, Position
 
+# What is repeated is never given back (`*+`): a way back for each repetition would take more memory than the text.
 _SPACE = re.compile(r"[ \t]*")
-_BETWEEN = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_BETWEEN = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_BASIC = re.compile(r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"')
+_BASIC = re.compile(r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"')
 _LITERAL = re.compile(r"'[^'\n]*'")
-_LONG_BASIC = re.compile(r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"""(?:"{0,2})', re.DOTALL)
-_LONG_LITERAL = re.compile(r"'''[^']*(?:'(?!'')[^']*)*'''(?:'{0,2})")
+_LONG_BASIC = re.compile(r'"""[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+"""(?:"{0,2})', re.DOTALL)
+_LONG_LITERAL = re.compile(r"'''[^']*+(?:'(?!'')[^']*+)*+'''(?:'{0,2})")
 _ATOM = re.compile(r"[^,\]}#\r\n]+")
 
 # How a table came to be, which decides what may still be added to it.
@@ -221,7 +223,8 @@ class Scan:
 
     def _conflict(self, at: Position, name: str, first: Place) -> dict[str, Place]:
         """Records it; what belongs to the second one is read into a table of its own."""
-        self.conflicts.append((at, name, first.at))
+        if len(self.conflicts) <= MOST_PROBLEMS:
+            self.conflicts.append((at, name, first.at))
         return {}
 
     def _check_depth(self, depth: int, at: Position) -> None:

@@ -1,14 +1,16 @@
 """Builds a tree from YAML events, equal to what PyYAML's safe loader builds, within limits that hold while it streams.
 
-The builder is a loop with a stack of its own, so that depth in the text is never depth in the interpreter. It runs in
-two modes. Plain, it keeps no places and gives up at the first trouble with `Trouble`; this is the way of every valid
-file. Careful, it keeps a place tree beside the tree, gathers every problem and goes on to the end of the text; this is
-run only after trouble, or when a place is asked for.
+A text that is in order is read by `yaml_quick`; the builder is run only after trouble there, or when a place is asked
+for. It is a loop with a stack of its own, so that depth in the text is never depth in the interpreter, and has two
+modes. Careful, it keeps a place tree beside the tree, gathers every problem and goes on to the end of the text. Plain,
+it keeps no places, so that a text that passes a limit costs no more than its tree: it says which limit, and where, and
+gives up with `Trouble` at anything else that is wrong.
 
 Differences from `yaml.load(text, CSafeLoader)`: duplicate keys, cycles, sets, ordered maps, pairs and integers beyond
 64 bits are refused; so are merging (`<<`) a map that bears a tag other than !!map, and an alias, as a value, to an
-anchored key `=`. What stands beside the `=` in `!!str {=: x}` has to be valid although it is not used. Two `<<` in one
-map are taken as PyYAML takes them, in order.
+anchored key `=`. What stands beside the `=` in `!!str {=: x}` has to be valid although it is not used.
+Merging follows the specification, as PyYAML did through 6.0.3: of a list of maps the first listed wins (6.0.4 takes
+the last for most keys). Of two `<<` in one map, which the specification does not know, the later wins.
 """
 
 from __future__ import annotations
@@ -25,15 +27,18 @@ from yaml.events import (
     StreamEndEvent,
 )
 
+from ..problems import MOST_PROBLEMS, TOO_MANY, Code, Fault
 from .limits import Limits
-from .places import Place, Position
+from .places import START, Place, Position
 from .tree import HALF_A_PAIR
 from .yaml_scalars import (
     MAP,
     MERGE,
+    MISPLACED,
     SEQ,
     STR,
     VALUE,
+    Misfit,
     construct,
     has_lone_surrogate,
     is_scalar_tag,
@@ -48,7 +53,7 @@ class Trouble(Exception):
 
 
 class LimitPassed(Exception):
-    """A limit was passed and building ended there; the reason is among the problems."""
+    """A limit was passed, or more was wrong than is told, and building ended there; it is among the problems."""
 
 
 class Events(Protocol):
@@ -77,9 +82,13 @@ _MISSING = _Mark()
 class _Frame:
     """A map or list that is being filled."""
 
-    __slots__ = ("anchor", "height", "is_map", "items", "key", "key_at", "merges", "nodes", "place", "tag", "text")
+    __slots__ = (
+        "anchor", "height", "is_map", "items", "key", "key_at", "keys", "merges", "nodes", "place", "tag", "text"
+    )
 
-    def __init__(self, is_map: bool, anchor: str | None, tag: str | None, nodes: int, place: Place | None) -> None:
+    def __init__(
+        self, is_map: bool, anchor: str | None, tag: str | None, nodes: int, keys: int, place: Place | None
+    ) -> None:
         self.is_map = is_map
         self.items: Any = {} if is_map else []
         self.key: Any = _NO_KEY
@@ -87,8 +96,9 @@ class _Frame:
         self.anchor = anchor
         self.tag = tag
         self.nodes = nodes  # counted before this collection
+        self.keys = keys  # likewise
         self.height = 1  # levels of collections from here down
-        self.merges: list[tuple[dict[Any, Any], Any]] = []
+        self.merges: list[tuple[dict[Any, Any], Any, Any]] = []  # a map, its places, and where the `<<` stands
         self.place = place
         self.text: str | None = None  # of the scalar under the key '=', which stands for the map under a scalar tag
 
@@ -96,128 +106,119 @@ class _Frame:
 class _Anchored:
     """What an alias brings in."""
 
-    __slots__ = ("children", "height", "nodes", "text", "value")
+    __slots__ = ("children", "height", "keys", "nodes", "text", "value")
 
-    def __init__(self, value: Any, nodes: int, height: int, text: str | None, children: Any) -> None:
+    def __init__(self, value: Any, nodes: int, keys: int, height: int, text: str | None, children: Any) -> None:
         self.value = value
         self.nodes = nodes
+        self.keys = keys
         self.height = height
         self.text = text
         self.children = children
 
 
 class Builder:
-    """Builds the one document of an event stream.
+    """Builds the documents of an event stream, each with anchors of its own.
 
-    After `run`, `value` is its tree and `found` tells whether there was a document. In careful mode `place` is the
-    root of the place tree and `problems` holds what is wrong, in no order.
+    After `run`, `values` are their trees, in order; after an error, those of the documents before it. In careful mode
+    `places` are the roots of their place trees, and `problems` holds what is wrong, in no order. Limits are for the
+    stream as a whole.
     """
 
     def __init__(self, limits: Limits, *, careful: bool) -> None:
-        self.value: Any = None
-        self.found = False
-        self.place: Place | None = None
-        self.problems: list[tuple[Position | None, str]] = []
+        self.values: list[Any] = []
+        self.places: list[Place] = []
+        self.problems: list[tuple[Position | None, Fault]] = []
         self._careful = careful
         self._limits = limits
         self._plain: dict[str, Any] = {}  # resolved plain scalars, by text
         self._anchors: dict[str, _Anchored | None] = {}  # None: not finished
         self._anchored_at: dict[str, Position] = {}
+        self._starts: list[Position] = []
 
     def run(self, events: Events) -> None:
         """Read `events` to their end.
 
-        Raises yaml.YAMLError at a syntax error, LimitPassed if careful, and Trouble if not.
+        Raises yaml.YAMLError at a syntax error, LimitPassed, and Trouble if not careful.
         """
-        outer = _Frame(False, None, None, 0, Place((1, 1), (1, 1), []) if self._careful else None)
+        outer = _Frame(False, None, None, 0, 0, Place((1, 1), (1, 1), []) if self._careful else None)
+        self.values = outer.items
+        if outer.place is not None and isinstance(outer.place.children, list):
+            self.places = outer.place.children
         self._fill(outer, events)
-        if outer.items:
-            self.found = True
-            self.value = outer.items[0]
-            if outer.place is not None and isinstance(outer.place.children, list):
-                self.place = outer.place.children[0]
+        for place, start in zip(self.places, self._starts, strict=self._careful):
+            place.at = start
 
     def _fill(self, frame: _Frame, events: Events) -> None:
-        # The hot loop: what happens to a plain or quoted scalar is written out here rather than called, and the
-        # state of the frame at hand is kept in locals; `frame.key` is up to date only where a method may need it.
-        get_event, plain, careful = events.get_event, self._plain, self._careful
-        max_nodes, max_depth = self._limits.max_nodes, self._limits.max_depth
+        get_event, careful = events.get_event, self._careful
+        max_nodes, max_keys, max_depth = self._limits.max_nodes, self._limits.max_keys, self._limits.max_depth
+        max_documents = self._limits.max_documents
         stack: list[_Frame] = []
-        nodes = documents = 0
-        is_map, items, key = frame.is_map, frame.items, frame.key
+        nodes = keys = documents = 0
         while True:
             event = get_event()
-            if type(event) is ScalarEvent:
+            as_key = frame.is_map and frame.key is _NO_KEY
+            if isinstance(event, ScalarEvent):
                 nodes += 1
-                text = event.value
-                is_plain, is_quoted = event.implicit
-                if event.anchor is not None or not (is_plain or is_quoted):
-                    value = self._special_scalar(event, is_map and key is _NO_KEY)
-                elif is_plain:
-                    value = plain.get(text, _MISSING)
-                    if value is _MISSING:
-                        value = self._resolve(event, is_map and key is _NO_KEY)
-                else:
-                    value = text
-                    if not text.isascii() and has_lone_surrogate(text):
-                        value = self._bad(event, HALF_A_PAIR)
-                if careful:
-                    frame.key = key
-                    self._place(frame, value, text, self._scalar_place(event))
-                    key = frame.key
-                elif not is_map:
-                    items.append(value)
-                elif key is _NO_KEY:
-                    key = value
-                else:
-                    try:
-                        if key in items:
-                            raise Trouble
-                        items[key] = value
-                    except TypeError:  # an unhashable key
-                        self._odd_pair(frame, key, value, text, None)
-                    key = _NO_KEY
+                value = self._scalar(event, as_key)
+                keys += as_key
+                if keys > max_keys:
+                    self._pass_limit(event, self._limits.too_many_keys())
+                self._place(frame, value, event.value, self._scalar_place(event) if careful else None)
                 if nodes > max_nodes:
                     self._pass_limit(event, self._limits.too_many_nodes())
-                continue
-            frame.key = key
-            if isinstance(event, CollectionStartEvent):
+            elif isinstance(event, CollectionStartEvent):
                 stack.append(frame)
                 if len(stack) > max_depth:
                     self._pass_limit(event, self._limits.too_deep())
-                frame = self._open(event, nodes)
+                frame = self._open(event, nodes, keys)
                 nodes += 1
+                if nodes > max_nodes:
+                    self._pass_limit(event, self._limits.too_many_nodes())
             elif isinstance(event, CollectionEndEvent):
                 value = self._close(frame)
                 closed, frame = frame, stack.pop()
                 if closed.anchor is not None:
                     children = closed.place.children if closed.place else None
                     self._anchors[closed.anchor] = _Anchored(
-                        value, nodes - closed.nodes, closed.height, closed.text, children
+                        value, nodes - closed.nodes, keys - closed.keys, closed.height, closed.text, children
                     )
                 self._grow(frame, value, closed.height)
                 self._place(frame, value, closed.text, closed.place)
             elif isinstance(event, AliasEvent):
                 anchored = self._follow(event)
                 nodes += anchored.nodes
+                keys += anchored.keys + as_key
                 if nodes > max_nodes:
                     self._pass_limit(event, self._limits.too_many_nodes())
+                if keys > max_keys:
+                    self._pass_limit(event, self._limits.too_many_keys())
                 if len(stack) + anchored.height > max_depth:
                     self._pass_limit(event, self._limits.too_deep())
-                value = self._alias_value(event, anchored, is_map and key is _NO_KEY)
+                value = self._alias_value(event, anchored, as_key)
                 self._grow(frame, value, anchored.height)
-                at = _position(event)
-                self._place(frame, value, anchored.text, Place(at, at, anchored.children) if careful else None)
+                self._place(frame, value, anchored.text, self._alias_place(event, anchored) if careful else None)
             elif isinstance(event, DocumentStartEvent):
                 documents += 1
+                if documents > max_documents:
+                    self._pass_limit(event, self._limits.too_many_documents())
                 if documents > 1:
-                    self._bad(event, "a second document begins here: one document per file is read")
-                    return
+                    self._anchors, self._anchored_at = {}, {}
+                self._starts.append(position(event) if documents > 1 else START)
             elif isinstance(event, StreamEndEvent) or event is None:
                 return
-            is_map, items, key = frame.is_map, frame.items, frame.key
 
     # Scalars
+
+    def _scalar(self, event: Any, as_key: bool) -> Any:
+        text: str = event.value
+        is_plain, is_quoted = event.implicit
+        if event.anchor is not None or not (is_plain or is_quoted):
+            return self._special_scalar(event, as_key)
+        if is_plain:
+            value = self._plain.get(text, _MISSING)
+            return self._resolve(event, as_key) if value is _MISSING else value
+        return self._bad(event, HALF_A_PAIR) if has_lone_surrogate(text) else text
 
     def _resolve(self, event: Any, as_key: bool) -> Any:
         """The value of a plain scalar that was not met before."""
@@ -236,33 +237,33 @@ class Builder:
     def _special_scalar(self, event: Any, as_key: bool) -> Any:
         """The value of a scalar that has a tag or an anchor."""
         is_plain, is_quoted = event.implicit
-        tag: str = tag_of_plain(event.value) if is_plain else STR if is_quoted else event.tag
+        tag: str = tag_of_plain(event.value) if is_plain else STR if is_quoted or event.tag == "!" else event.tag
         value = self._special_key(event, tag, as_key) if tag in (MERGE, VALUE) else self._construct(event, tag)
         if isinstance(value, str) and has_lone_surrogate(value):
             value = self._bad(event, HALF_A_PAIR)
         if event.anchor is not None:
             self._new_anchor(event)
-            self._anchors[event.anchor] = _Anchored(value, 1, 0, event.value, None)
+            self._anchors[event.anchor] = _Anchored(value, 1, 0, 0, event.value, None)
         return value
 
     def _special_key(self, event: Any, tag: str, as_key: bool) -> Any:
         if as_key:
             return _MERGE_KEY if tag == MERGE else _VALUE_KEY
-        return self._bad(event, refusal(tag) or "")
+        return self._bad(event, MISPLACED)
 
     def _construct(self, event: Any, tag: str) -> Any:
         try:
             return construct(tag, event.value)
-        except ValueError as error:
-            return self._bad(event, str(error))
+        except Misfit as misfit:
+            return self._bad(event, misfit.fault)
 
     def _scalar_place(self, event: Any) -> Place:
-        at = _position(event)
-        return Place(at, at, None, event.value)
+        at = position(event)
+        return Place(at, at, None, event.value, plain=event.implicit[0])
 
     # Collections
 
-    def _open(self, event: Any, nodes: int) -> _Frame:
+    def _open(self, event: Any, nodes: int, keys: int) -> _Frame:
         is_map = isinstance(event, MappingStartEvent)
         tag: str | None = event.tag
         if tag is not None and tag in ("!", MAP if is_map else SEQ):
@@ -273,18 +274,19 @@ class Builder:
         if event.anchor is not None:
             self._new_anchor(event)
             self._anchors[event.anchor] = None
-        at = _position(event)
+        at = position(event)
         place = Place(at, at, {} if is_map else []) if self._careful else None
-        return _Frame(is_map, event.anchor, tag, nodes, place)
+        return _Frame(is_map, event.anchor, tag, nodes, keys, place)
 
     def _close(self, frame: _Frame) -> Any:
         """The finished value: merged entries come before the map's own, which replace them in their place."""
         if frame.merges:
             merged: dict[Any, Any] = {}
             places: dict[Any, Place] = {}
-            for source, source_places in frame.merges:
+            for source, source_places, at in frame.merges:
                 merged.update(source)
-                places.update(source_places or {})
+                for key, place in (source_places or {}).items():
+                    places[key] = place.merged(at)
             merged.update(frame.items)
             frame.items = merged
             if frame.place is not None and isinstance(frame.place.children, dict):
@@ -294,10 +296,10 @@ class Builder:
             return frame.items
         try:  # a map under a scalar's tag stands for the value under its key '='
             if frame.text is None:
-                raise ValueError(f"{show_tag(frame.tag)} does not fit a map without the key '='")
+                raise Misfit(Code.YAML_TAG, f"{show_tag(frame.tag)} does not fit a map without the key '='")
             return construct(frame.tag, frame.text)
-        except ValueError as error:
-            return self._problem(frame.place.value if frame.place else None, str(error))
+        except Misfit as misfit:
+            return self._problem(frame.place.value if frame.place else None, misfit.fault)
 
     def _grow(self, frame: _Frame, value: Any, height: int) -> None:
         """Let `frame` be at least one level higher than what it holds; what is merged into it adds no level."""
@@ -331,7 +333,7 @@ class Builder:
             return
         frame.items[key] = value
         if isinstance(places, dict) and place is not None:
-            places[key] = Place(frame.key_at, place.value, place.children, place.text)
+            places[key] = place.at_key(frame.key_at)
 
     def _odd_pair(self, frame: _Frame, key: Any, value: Any, text: str | None, place: Place | None) -> None:
         if key is _MERGE_KEY:
@@ -341,21 +343,23 @@ class Builder:
             self._pair(frame, "=", value, place)
         elif key is not _BAD:
             kind = "map" if isinstance(key, dict) else "list"
-            self._problem(frame.key_at, f"a {kind} cannot be a key")
+            self._problem(frame.key_at, Fault(Code.YAML_KEY, f"a {kind} cannot be a key"))
 
     def _merge(self, frame: _Frame, value: Any, place: Place | None) -> None:
         children = place.children if place else None
         if isinstance(value, dict):
-            frame.merges.append((value, children))
+            frame.merges.append((value, children, frame.key_at))
         elif isinstance(value, list):
             items = children if isinstance(children, list) else [None] * len(value)
             for item, item_place in zip(reversed(value), reversed(items), strict=True):  # the first listed wins
                 if isinstance(item, dict):
-                    frame.merges.append((item, item_place.children if item_place else None))
+                    frame.merges.append((item, item_place.children if item_place else None, frame.key_at))
                 elif item is not _BAD:
-                    self._problem(item_place.at if item_place else None, "'<<' merges maps; this item is none")
+                    fault = Fault(Code.YAML_MERGE, "'<<' merges maps; this item is none")
+                    self._problem(item_place.at if item_place else None, fault)
         elif value is not _BAD:
-            self._problem(place.value if place else None, "'<<' merges a map or a list of maps; this is neither")
+            fault = Fault(Code.YAML_MERGE, "'<<' merges a map or a list of maps; this is neither")
+            self._problem(place.value if place else None, fault)
 
     # Anchors
 
@@ -363,40 +367,54 @@ class Builder:
         name: str = event.anchor
         if name in self._anchored_at:
             line, column = self._anchored_at[name]
-            self._bad(event, f"anchor '&{name}' is set twice, first at line {line}, column {column}")
-        self._anchored_at[name] = _position(event)
+            message = f"anchor '&{name}' is set twice, first at line {line}, column {column}"
+            self._bad(event, Fault(Code.YAML_ALIAS, message))
+        self._anchored_at[name] = position(event)
 
     def _follow(self, event: Any) -> _Anchored:
         name: str = event.anchor
         if name not in self._anchors:
-            return _Anchored(self._bad(event, f"alias '*{name}' has no anchor '&{name}' before it"), 1, 0, None, None)
+            fault = Fault(Code.YAML_ALIAS, f"alias '*{name}' has no anchor '&{name}' before it")
+            return _Anchored(self._bad(event, fault), 1, 0, 0, None, None)
         anchored = self._anchors[name]
         if anchored is None:
-            value = self._bad(event, f"alias '*{name}' stands inside the value that it names, which would have no end")
-            return _Anchored(value, 1, 0, None, None)
+            message = f"alias '*{name}' stands inside the value that it names, which would have no end"
+            return _Anchored(self._bad(event, Fault(Code.YAML_ALIAS, message)), 1, 0, 0, None, None)
         return anchored
 
     def _alias_value(self, event: Any, anchored: _Anchored, as_key: bool) -> Any:
         """The alias's value; an anchored '<<' or '=' keeps its meaning only as a key."""
         value = anchored.value
         if (value is _MERGE_KEY or value is _VALUE_KEY) and not as_key:
-            return self._bad(event, refusal(MERGE) or "")
+            return self._bad(event, MISPLACED)
         return value
+
+    def _alias_place(self, event: Any, anchored: _Anchored) -> Place:
+        at = position(event)
+        return Place(at, at, anchored.children, alias_of=self._anchored_at.get(event.anchor))
 
     # Problems
 
-    def _bad(self, event: Any, message: str) -> Any:
-        return self._problem(_position(event), message)
+    def _bad(self, event: Any, fault: Fault) -> Any:
+        return self._problem(position(event), fault)
 
-    def _problem(self, at: Position | None, message: str) -> Any:
+    def _problem(self, at: Position | None, fault: Fault) -> Any:
         if not self._careful:
             raise Trouble
-        self.problems.append((at, message))
+        if len(self.problems) >= MOST_PROBLEMS:
+            self.problems.append((at, TOO_MANY))
+            raise LimitPassed
+        self.problems.append((at, fault))
         return _BAD
 
-    def _pass_limit(self, event: Any, message: str) -> None:
-        self._bad(event, message)
+    def _pass_limit(self, event: Any, fault: Fault) -> None:
+        self.problems.append((position(event), fault))
         raise LimitPassed
+
+
+def is_bad(value: Any) -> bool:
+    """Whether this stands for a value that is none, in careful mode; there is a problem that tells of it."""
+    return value is _BAD
 
 
 def show_key(key: Any) -> str:
@@ -408,21 +426,23 @@ def show_key(key: Any) -> str:
     return repr(key) if isinstance(key, (str, bytes)) else str(key)
 
 
-def _duplicate(items: dict[Any, Any], key: Any, first: Position) -> str:
+def _duplicate(items: dict[Any, Any], key: Any, first: Position) -> Fault:
     kept = next((known for known in items if known == key), key)
     equal = "" if type(kept) is type(key) else f", equal to {show_key(kept)}"
-    return f"duplicate key {show_key(key)}{equal}, first set at line {first[0]}, column {first[1]}"
+    message = f"duplicate key {show_key(key)}{equal}, first set at line {first[0]}, column {first[1]}"
+    return Fault(Code.DUPLICATE_KEY, message)
 
 
-def _misfit(tag: str, is_map: bool) -> str | None:
+def _misfit(tag: str, is_map: bool) -> Fault | None:
     """Why a collection may not have `tag`. A map under a scalar's tag may yet stand for its key '='."""
     if reason := refusal(tag):
         return reason
     if is_map and is_scalar_tag(tag):
         return None
-    return f"{show_tag(tag)} does not fit a {'map' if is_map else 'list'}"
+    return Fault(Code.YAML_TAG, f"{show_tag(tag)} does not fit a {'map' if is_map else 'list'}")
 
 
-def _position(event: Any) -> Position:
+def position(event: Any) -> Position:
+    """Where an event begins."""
     mark = event.start_mark
     return mark.line + 1, mark.column + 1

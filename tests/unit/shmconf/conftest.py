@@ -11,15 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from shmconf import codec
 from shmconf.directories import Directory
 from shmconf.writer import Settings, Writer
-
-# How long an example takes says more of the machine than of the code.
-settings.register_profile("shmconf", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shmconf")
 
 
 class Place:
@@ -60,7 +55,7 @@ def publish(writer: Writer, tree: dict[Any, Any]) -> int:
     return writer.publish(codec.pack(tree), {"files": ["base.yaml"]})
 
 
-def _until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+def _until(condition: Callable[[], Any], what: str, seconds: float = 100.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -90,7 +85,7 @@ def _kill() -> Callable[[Writer], None]:
 
 @pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
-    """`until(condition, what, seconds=20)` polls, and returns what the condition gave once that is true."""
+    """`until(condition, what, seconds=100)` polls, and returns what the condition gave once that is true."""
     return _until
 
 
@@ -125,7 +120,7 @@ class Child:
         self.process.stdin.write(text + "\n")
         self.process.stdin.flush()
 
-    def finish(self, *, check: bool = True, seconds: float = 60.0) -> str:
+    def finish(self, *, check: bool = True, seconds: float = 100.0) -> str:
         """The rest of its output, once it has ended (well, where `check` is set)."""
         try:
             out, err = self.process.communicate(timeout=seconds)

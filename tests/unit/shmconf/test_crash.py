@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from shmconf import codec
+from shmconf import codec, layout
 from shmconf.attachment import Attachment
 from shmconf.directories import Directory
 from shmconf.errors import SegmentNotFound
+from shmconf.index import build_index
 from shmconf.reader import read_status
 from shmconf.status import AgentStatus
 from shmconf.storage import Storage
@@ -41,8 +42,8 @@ class Crash(BaseException):
 class CrashingMapping:
     """A real mapping whose every store is a step; copies are stored in pieces, so that a crash can fall inside."""
 
-    def __init__(self, real, step: Callable[[], None]) -> None:
-        self._real, self._step = real, step
+    def __init__(self, real, step: Callable[[], None], written: Callable[[int, int], None]) -> None:
+        self._real, self._step, self._written = real, step, written
 
     def __getattr__(self, name: str):
         return getattr(self._real, name)
@@ -64,6 +65,7 @@ class CrashingMapping:
         piece = max(8, len(data) // 16 // 8 * 8) if len(data) > 256 else 8
         for start in range(0, len(data), piece):
             self._step()
+            self._written(offset + start, len(data[start : start + piece]))
             self._real.write(offset + start, data[start : start + piece])
 
 
@@ -72,6 +74,7 @@ class CrashingStorage(Storage):
 
     def __init__(self, crash_at: int | None) -> None:
         self.steps, self.crash_at, self.armed = 0, crash_at, False
+        self.written: list[tuple[int, int]] = []  # offset and length of each piece of a copy, while armed
 
     def step(self) -> None:
         if self.armed:
@@ -96,7 +99,23 @@ class CrashingStorage(Storage):
         super().rename(source, target)
 
     def map(self, fd, length):
-        return CrashingMapping(super().map(fd, length), self.step)
+        return CrashingMapping(super().map(fd, length), self.step, self.note)
+
+    def note(self, offset: int, length: int) -> None:
+        if self.armed:
+            self.written.append((offset, length))
+
+    def pieces_of_index(self, place: Path) -> int:
+        """How many of the pieces were of the index of what is now published."""
+        attachment = Attachment.open(Directory(place / "run", named=True), "web")
+        version, _ = attachment.latest()
+        slot = layout.slot_offset(version)
+        room = layout.Room.of(attachment.mapping.load(slot + layout.ROOM))
+        told = attachment.mapping.read(slot + layout.DESCRIPTOR_OFFSET, layout.DESCRIPTOR_SIZE)
+        descriptor = layout.Descriptor.decode(told, attachment.epoch, version, room)
+        assert descriptor is not None
+        start, end = room.offset + descriptor.index_start, room.offset + descriptor.metadata_start
+        return sum(start <= offset < offset + length <= end for offset, length in self.written)
 
 
 def payload(version: int, size: int = SMALL) -> bytes:
@@ -132,6 +151,7 @@ def published(place: Path) -> tuple[int, dict]:
     """What a fresh reader finds."""
     content = Attachment.open(Directory(place / "run", named=True), "web").copy_latest()
     assert content is not None
+    assert content.index == build_index(content.payload) != b""
     return content.version, codec.unpack(content.payload)
 
 
@@ -186,6 +206,8 @@ def test_a_crash_before_any_store_leaves_a_whole_version_and_no_lost_room(scenar
     prepare(tmp_path / "count")
     with crashed(tmp_path / "count", scenario, None) as counted:
         steps = counted.steps
+        if scenario not in ("status", "takeover"):
+            assert counted.pieces_of_index(tmp_path / "count") >= 5, "no crash would fall between the index's stores"
     assert steps >= STEPS_AT_LEAST[scenario], "the recording storage saw too little of the writer"
     limit = 6 * (LARGE + 400) + 65_536
     for crash_at in range(steps):

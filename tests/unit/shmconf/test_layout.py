@@ -7,7 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from second_reader import SecondReader, decode
 
 import shmconf
 from shmconf import codec, layout
 from shmconf.errors import SegmentCorrupt, SegmentIncompatible
+from shmconf.index import build_index
 from shmconf.layout import Descriptor, Header, Room
-from shmconf.status import AgentStatus
+from shmconf.status import AgentStatus, Hold
 
 FORMAT_MD = Path(shmconf.__file__).parents[1] / "FORMAT.md"
 
@@ -86,7 +88,7 @@ def test_words_slots_copies_and_rooms_are_where_the_page_says(tables: list[list[
 
 
 def test_the_tables_leave_no_overlap_and_hot_words_have_their_own_cache_lines(tables: list[list[list[str]]]) -> None:
-    for table in (tables[0], tables[1], tables[3]):
+    for table in (tables[0], tables[1], tables[5]):
         places = sorted(fields(table).values())
         assert all(first[0] + first[1] <= second[0] for first, second in itertools.pairwise(places))
     told = fields(tables[0])
@@ -113,7 +115,7 @@ def test_a_slot_is_as_the_page_says(tables: list[list[list[str]]]) -> None:
 
 
 def test_the_status_copy_is_as_the_page_says(tables: list[list[list[str]]]) -> None:
-    told = fields(tables[3])
+    told = fields(tables[5])
     assert told["counter"] == (0, 8)
     assert told["length of the body"] == (layout.STATUS_HEAD_OFFSET, 4)
     assert told["CRC-32 of the body"] == (layout.STATUS_HEAD_OFFSET + 4, 4)
@@ -121,7 +123,28 @@ def test_the_status_copy_is_as_the_page_says(tables: list[list[list[str]]]) -> N
     assert layout.STATUS_BODY_SIZE == 4_080
     text = FORMAT_MD.read_text()
     keys = set(re.findall(r"`(\w+)`", text.split("Keys of the body:")[1].split("Unknown")[0]))
-    assert set(msgpack.unpackb(AgentStatus().encode())) == keys - {"starting", "running", "stopped"}
+    hold = Hold(version=1, epoch=2, since=3, uid=4, candidate="00")
+    body = msgpack.unpackb(AgentStatus(held="00", hold=hold).encode())
+    assert {*body, "rollback", "candidate"} == keys - {"starting", "running", "stopped"}
+    of_rollback = FORMAT_MD.read_text().split("`rollback`, where")[1].split("`secret_paths`")[0]
+    assert set(body["hold"]) == set(re.findall(r"`(\w+)`", of_rollback)) | {"candidate"}
+
+
+def test_the_index_s_tables_are_as_the_page_says(tables: list[list[list[str]]]) -> None:
+    payload = msgpack.packb({"list": [0] * 1000, "fill": "x" * 50})
+    built = build_index(payload)
+    assert int.from_bytes(built[4:8], "little") * 8 + 16 + 8 + 8 * 2 == len(built), "the directory ends the index"
+    of_list = [(int(offset), size) for offset, size, _ in tables[4][1:]]
+    of_map = [(int(offset), size) for offset, size, _ in tables[3][1:-1]]
+    assert [place for place, _ in of_list] == [place for place, _ in of_map] == [0, 4, 8, 16]
+    n, stride, length, *offsets = struct.unpack_from("<IIQ32I", built, 8)
+    assert (n, stride, length) == (1000, 32, 1003)
+    assert offsets == [6 + 3 + 32 * index for index in range(32)]
+    table = 8 + 16 + 4 * 32
+    n, bits, length, start, end, low, high = struct.unpack_from("<IIQIIQQ", built, table)
+    assert (n, bits, length, start, end) == (2, 0, len(payload), 0, 2)
+    assert [low & 0xFFFFFFFF, high & 0xFFFFFFFF] == [1, 1009]
+    assert [low >> 32, high >> 32] == [zlib.crc32(b"list"), zlib.crc32(b"fill")]
 
 
 def test_the_extension_types_are_as_the_page_says(tables: list[list[list[str]]]) -> None:
@@ -190,77 +213,7 @@ def test_a_short_header_is_damage(length: int) -> None:
         Header.decode(Header(1, 1 << 20, 0).encode()[:length])
 
 
-# --- a reader written from FORMAT.md alone ------------------------------------------------------------------------
-
-EXTENSIONS = {1: date.fromisoformat, 2: time.fromisoformat, 3: datetime.fromisoformat, 4: datetime.fromisoformat}
-
-
-def extension(code: int, data: bytes) -> Any:
-    return EXTENSIONS[code](data.decode("ascii"))
-
-
-class SecondReader:
-    """Reads a segment at rest from its bytes, by FORMAT.md's numbers and none of the library's."""
-
-    def __init__(self, path: Path) -> None:
-        self.data = path.read_bytes()
-        assert self.data[:8] == b"shmconf\0"
-        assert self.number(8, 4) == 1
-        assert self.number(12, 4) == 0
-        self.epoch, self.max_bytes = self.number(16), self.number(24)
-        assert self.epoch != 0
-        assert self.max_bytes % 4096 == 0
-        assert 16_384 <= self.max_bytes <= 2**44
-        assert len(self.data) <= self.max_bytes
-        self.floor = self.number(40)
-        assert not any(self.data[48:60])
-        assert self.number(60, 4) == zlib.crc32(self.data[:60])
-        assert len(self.data) >= 12_288
-        assert not any(self.data[1024:4096])
-        word = self.number(64)
-        self.version, self.retired = word & (2**63 - 1), bool(word >> 63)
-
-    def number(self, offset: int, size: int = 8) -> int:
-        return int.from_bytes(self.data[offset : offset + size], "little")
-
-    def slot(self, version: int) -> tuple[bytes, bytes, int]:
-        """(payload, metadata, published_at) of a whole slot."""
-        slot = 512 + 128 * (version % 4)
-        assert self.number(slot) == 2 * version
-        room = self.number(slot + 8)
-        lengths = [self.number(slot + at) for at in (16, 24, 32)]  # payload, index, metadata
-        identity = struct.pack("<QQQ", self.epoch, version, room)
-        assert self.number(slot + 60, 4) == zlib.crc32(identity + self.data[slot + 16 : slot + 60])
-        assert not any(self.data[slot + 64 : slot + 128])
-        page, pages = room & 0xFFFFFFFF, room >> 32
-        assert page >= 3
-        assert (page + pages) * 4096 <= len(self.data)
-        sections = []
-        start = page * 4096
-        for length, checksum in zip(lengths, (48, 52, 56), strict=True):
-            section = self.data[start : start + length]
-            assert zlib.crc32(section) == self.number(slot + checksum, 4)
-            sections.append(section)
-            padded = (length + 7) // 8 * 8
-            assert not any(self.data[start + length : start + padded])
-            start += padded
-        assert start <= (page + pages) * 4096
-        assert lengths[1] == 0
-        return sections[0], sections[2], self.number(slot + 40)
-
-    def status(self) -> dict[str, Any] | None:
-        number = self.number(256)
-        if number == 0:
-            return None
-        copy = 4096 + 4096 * (number % 2)
-        assert self.number(copy) == 2 * number
-        length = self.number(copy + 8, 4)
-        assert length <= 4080
-        body = self.data[copy + 16 : copy + 16 + length]
-        assert zlib.crc32(body) == self.number(copy + 12, 4)
-        told = msgpack.unpackb(body)
-        assert isinstance(told, dict)
-        return told
+# --- a reader written from FORMAT.md alone (tests/segment/second_reader.py) ---------------------------------------
 
 
 keys = st.text(max_size=5) | st.integers(-5, 5) | st.none()
@@ -297,17 +250,18 @@ def test_a_reader_written_from_the_page_alone_agrees(
     second = SecondReader(place / "web.shmconf")
     with shmconf.attach("web", directory=place) as reader:
         snapshot = reader.snapshot()
-        payload, metadata, published_at = second.slot(second.version)
-        tree = msgpack.unpackb(payload, ext_hook=extension, strict_map_key=False)
+        latest = second.latest()
+        assert latest is not None
+        tree = decode(latest.payload)
         assert (second.epoch, second.version) == (snapshot.epoch, snapshot.version)
         assert second.version == len(configurations)
         assert tree == snapshot.to_dict()
         assert list(tree) == list(snapshot)
-        assert published_at == snapshot.published_at
-        noted = msgpack.unpackb(metadata)
-        assert noted == snapshot.metadata
-        assert noted["digest"] == snapshot.digest
-        assert noted["files"] == ["a.yaml"]
+        assert latest.published_at == snapshot.published_at
+        assert latest.index == build_index(latest.payload)
+        assert latest.metadata == snapshot.metadata
+        assert latest.metadata["digest"] == snapshot.digest
+        assert latest.metadata["files"] == ["a.yaml"]
         assert not second.retired
         status = second.status()
         assert status is not None

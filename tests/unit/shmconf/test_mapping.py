@@ -26,7 +26,7 @@ except ImportError:
     _native = None
 
 PAGE = 4096
-SECONDS = 60  # until something that should happen counts as not happening
+SECONDS = 100  # until something that should happen counts as not happening
 
 needs_native = pytest.mark.skipif(_native is None, reason="the native module is not built")
 NATIVE = pytest.param("native", marks=needs_native)

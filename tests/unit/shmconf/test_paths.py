@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import contextlib
 import tomllib
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shmconf.errors import Error, PathError
-from shmconf.paths import MISSING, as_path, format_path, look_up, parse_path
+from shmconf.paths import MISSING, as_path, format_path, look_up, parse_path, resolve
 
 TREE = {
     "db": {"pool": {"size": 10}, "a.b": {"c": 1}},
@@ -138,3 +139,27 @@ def test_toml_agrees_on_what_format_path_writes(path: tuple[str, ...]) -> None:
 def test_any_text_is_a_path_or_a_path_error(text: str) -> None:
     with contextlib.suppress(PathError):
         assert all(isinstance(part, str) for part in parse_path(text))
+
+
+@pytest.mark.parametrize(
+    ("path", "real"),
+    [
+        ("a.0.1", ("a", 0, "1")),
+        ("a.1.0", ("a", 1, 0)),
+        ("a.2", None),
+        ("a.01", None),
+        ("b", None),
+        ("7", ("7",)),
+        ((7,), (7,)),
+        (("a", "0"), None),
+        (("a", 0, "1"), ("a", 0, "1")),
+        ((), ()),
+        (({},), None),
+    ],
+)
+def test_a_path_is_resolved_to_what_it_leads_to(path: Any, real: tuple[Any, ...] | None) -> None:
+    tree = {"a": [{"1": "x"}, ["y"]], "7": "text", 7: "number"}
+    assert resolve(tree, path) == real
+    assert (real is None) == (look_up(tree, path) is MISSING)
+    if real is not None:
+        assert look_up(tree, real) == look_up(tree, path)

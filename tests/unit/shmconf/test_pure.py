@@ -12,7 +12,7 @@ import pytest
 from shmconf.mapping import IMPLEMENTATION
 
 HERE = Path(__file__).parent
-TESTS = ["test_layout.py", "test_reader.py", "test_status.py", "test_waiting.py", "test_writer.py"]
+TESTS = ["test_layout.py", "test_look_ups.py", "test_reader.py", "test_status.py", "test_waiting.py", "test_writer.py"]
 
 
 @pytest.mark.timeout(300)

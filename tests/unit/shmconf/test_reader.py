@@ -12,7 +12,7 @@ import pytest
 
 import shmconf
 from shmconf import PathError, SegmentCorrupt, SegmentNotFound, Snapshot
-from shmconf.attachment import Attachment
+from shmconf.opening import Attached
 
 TREE: dict[Any, Any] = {
     "db": {"pool": {"size": 10}, "hosts": ["one", {"name": "two"}]},
@@ -81,6 +81,15 @@ def test_a_malformed_path_is_a_path_error(reader: Any, path: Any) -> None:
         reader.snapshot().get(path)
 
 
+def test_an_integer_of_more_than_64_bits_may_equal_a_float(place: Any, publish: Callable[..., int]) -> None:
+    publish(place.writer(), {2.0**64: "float", 2**64 - 1: "integer", "list": [1]})
+    with shmconf.attach("web", directory=place.run) as reader:
+        assert reader.get((2**64,)) == reader.snapshot()[2**64] == "float"
+        assert reader.get((2**64 - 1,)) == "integer"
+        assert reader.get((2**64 + 1,)) is None
+        assert reader.get(("list", 2**64)) is None
+
+
 def test_brackets(reader: Any) -> None:
     assert reader["db"] == TREE["db"]
     assert reader["a.b"] == {"c": 1}, "one key, never split"
@@ -127,8 +136,10 @@ def test_an_unchanged_version_is_copied_once(
     reader: Any, writer: Any, publish: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = []
-    real = Attachment.copy_latest
-    monkeypatch.setattr(Attachment, "copy_latest", lambda self: copies.append(1) or real(self))
+    reader.snapshot()
+    attachment = type(reader.attachment())
+    real = attachment.copy_latest
+    monkeypatch.setattr(attachment, "copy_latest", lambda self: copies.append(1) or real(self))
     for _ in range(50):
         reader.get("db.pool.size")
         reader.snapshot()
@@ -222,6 +233,15 @@ with shmconf.attach("web", directory=sys.argv[1], wait=60) as reader:
 def test_attach_stops_waiting(place: Any) -> None:
     with pytest.raises(SegmentNotFound):
         shmconf.attach("web", directory=place.run, wait=0.05)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_attach_refuses_to_wait_until_nan(place: Any, publish: Callable[..., int], there: bool) -> None:
+    """No clock ever passes it."""
+    if there:
+        publish(place.writer(), {"n": 1})
+    with pytest.raises(ValueError, match="nan"):
+        shmconf.attach("web", directory=place.run, wait=math.nan)
 
 
 def test_attach_does_not_wait_for_what_will_never_be_good(place: Any) -> None:
@@ -348,6 +368,7 @@ def test_damage_at_rest_is_served_from_the_cache_and_told_to_who_must_copy(
     place: Any, writer: Any, publish: Callable[..., int]
 ) -> None:
     reader = shmconf.attach("web", directory=place.run)
+    assert reader["zero"] == 0
     writer._segment._mapping.store(512 + 128 + 16, 7)  # scribbled over: version 1's descriptor
     assert reader["zero"] == 0
     with pytest.raises(SegmentCorrupt, match="the descriptor of version 1 is damaged"):
@@ -389,7 +410,7 @@ def test_threads_share_a_reader_while_versions_pass_and_segments_are_replaced(
     for thread in threads:
         thread.start()
     number = 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (number < 400 or min(map(len, seen)) <= 10) and not failures and time.monotonic() < deadline:
         number += 1
         if number % 50 == 0:
@@ -432,7 +453,7 @@ def test_closing_under_reading_threads_ends_them_with_the_right_error(
         publish(writer, {"n": round_number})
         reader.close()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
         assert [str(error) for error in ended] == ["the Reader of segment 'web' is closed"] * 3
 
@@ -443,14 +464,14 @@ def test_a_reader_closed_while_it_reopens_stays_closed(
     reader = shmconf.attach("web", directory=place.run)
     place.file.unlink()
     publish(writer, {"n": 2})
-    real = Attachment.open
+    real = shmconf.reader.open_attachment
 
-    def open_and_close(directory: Any, name: str) -> Attachment:
+    def open_and_close(directory: Any, name: str) -> Attached:
         opened = real(directory, name)
         reader.close()  # as another thread would, at the worst moment
         return opened
 
-    monkeypatch.setattr(Attachment, "open", open_and_close)
+    monkeypatch.setattr(shmconf.reader, "open_attachment", open_and_close)
     with pytest.raises(shmconf.Error, match="is closed"):
         reader.status()
     with pytest.raises(shmconf.Error, match="is closed"):
@@ -460,20 +481,20 @@ def test_a_reader_closed_while_it_reopens_stays_closed(
 def test_a_thread_that_reopens_late_does_not_undo_what_a_faster_one_did(
     place: Any, writer: Any, publish: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Attachment.open
+    real = shmconf.reader.open_attachment
     with shmconf.attach("web", directory=place.run) as reader:
         place.file.unlink()
         publish(writer, {"n": 2})
 
-        def open_late(directory: Any, name: str) -> Attachment:
+        def open_late(directory: Any, name: str) -> Attached:
             opened = real(directory, name)
-            monkeypatch.setattr(Attachment, "open", real)
+            monkeypatch.setattr(shmconf.reader, "open_attachment", real)
             place.file.unlink()
             publish(writer, {"n": 3})
             assert reader.status().version == 3  # as another thread would, while this one has version 2 in its hands
             return opened
 
-        monkeypatch.setattr(Attachment, "open", open_late)
+        monkeypatch.setattr(shmconf.reader, "open_attachment", open_late)
         assert reader.status().version == 3
         assert (reader.version, reader["n"], reader.epoch) == (3, 3, writer.epoch)
 
@@ -559,7 +580,7 @@ def test_a_forked_child_has_neither_the_writer_s_lock_nor_its_mapping(
     parent = child(FORKED_WRITER, place.run, SHMCONF_PURE=pure)
     said = {parent.line(), parent.line()}
     assert said == {"child 0", "parent 2"}, parent.finish(check=False)
-    parent.process.wait(30)
+    parent.process.wait(60)
     assert publish(place.writer(), {"n": 3}) == 3, "the child, which lives, kept the lock"
     parent.tell("end")
     parent.finish()

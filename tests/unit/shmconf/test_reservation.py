@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import threading
 import zlib
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 import shmconf
+from shmconf.errors import SegmentLocked
+from shmconf.lock import WriterLock
 from shmconf.reservation import AHEAD, RENEW_AT, Reservation
 
 
@@ -78,7 +81,7 @@ def test_a_stalled_disk_does_not_stop_publication(path: Path, monkeypatch: pytes
     reservation.begin(0)
     disk = threading.Event()
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (disk.wait(30), real(fd))[1])
+    monkeypatch.setattr(os, "fsync", lambda fd: (disk.wait(60), real(fd))[1])
     for version in range(600, 1100):
         reservation.ensure(version)
     assert reservation.warning(1000) is None
@@ -248,5 +251,119 @@ def test_readers_follow_over_the_gap(place: Any, publish: Callable[..., int], ki
         place.file.unlink()
         writer = place.writer()
         assert publish(writer, {"n": 2}) == 1001
-        assert reader.wait_version(after=1, timeout=10) == 1001
+        assert reader.wait_version(after=1, timeout=60) == 1001
         assert reader["n"] == 2
+
+
+def test_a_lost_reservation_is_made_anew(path: Path) -> None:
+    reservation = Reservation(path)
+    reservation.begin(0)
+    path.unlink()
+    reservation.retry(7)
+    reservation.settle()
+    assert on_disk(path) == 7 + AHEAD
+    assert reservation.warning(7) is None
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.touch()
+    reservation.retry(8)
+    reservation.settle()
+    assert "Not a directory" in str(reservation.warning(8)), "what was reserved is lost, and cannot be had again"
+
+
+def test_who_takes_a_published_segment_over_reserves_anew(
+    place: Any, publish: Callable[..., int], kill: Callable[..., None]
+) -> None:
+    """The state directory was lost and the segment was not; then the segment is, before anything is published."""
+    writer = place.writer()
+    for number in range(1, 4):
+        published = publish(writer, {"n": number})
+    kill(writer)
+    shutil.rmtree(place.state)
+    successor = place.writer()
+    successor._reservation.settle()
+    assert on_disk(place.state / "web.versions") == published + AHEAD
+    kill(successor)
+    place.file.unlink()
+    assert publish(place.writer(), {"n": 4}) == published + AHEAD + 1
+
+
+def test_a_disk_that_refused_who_took_over_is_asked_again(
+    place: Any, publish: Callable[..., int], kill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = place.writer()
+    publish(writer, {"n": 1})
+    kill(writer)
+    (place.state / "web.versions").unlink()
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        successor = place.writer()
+        successor._reservation.settle()
+    assert any("No space left on device" in warning for warning in successor.warnings())
+    successor.retry_reservation()
+    successor._reservation.settle()
+    assert on_disk(place.state / "web.versions") == 1 + AHEAD
+    assert not successor.warnings()
+
+
+def test_the_first_publication_after_a_take_over_waits_for_the_disk(
+    place: Any, publish: Callable[..., int], kill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = place.writer()
+    publish(writer, {"n": 1})
+    kill(writer)
+    (place.state / "web.versions").unlink()
+    disk, begun, real = threading.Event(), threading.Event(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (begun.set(), disk.wait(60), real(fd))[2])
+    successor = place.writer()
+    published: list[int] = []
+    publishing = threading.Thread(target=lambda: published.append(publish(successor, {"n": 2})))
+    publishing.start()
+    assert begun.wait(60)
+    publishing.join(0.1)
+    assert not published
+    disk.set()
+    publishing.join(60)
+    assert published == [2]
+    assert on_disk(place.state / "web.versions") >= 2
+
+
+# --- the state directory is lost under a writer -------------------------------------------------------------------
+
+
+def test_a_state_directory_replaced_by_a_file_stops_no_publication(place: Any, publish: Callable[..., int]) -> None:
+    writer = place.writer()
+    publish(writer, {"n": 1})
+    shutil.rmtree(place.state)
+    place.state.touch()
+    assert publish(writer, {"n": 2}) == 2
+    assert not writer.keep_linked()
+    (warning,) = writer.warnings()
+    assert "versions may go back if the segment is lost" in warning
+    assert "Not a directory" in warning
+    place.state.unlink()
+    assert publish(writer, {"n": 3}) == 3
+    writer.retry_reservation()
+    writer._reservation.settle()
+    assert not writer.warnings()
+    assert on_disk(place.state / "web.versions") == 3 + AHEAD
+
+
+def test_a_state_directory_that_another_agent_has_taken_stops_publication(
+    place: Any, publish: Callable[..., int]
+) -> None:
+    writer = place.writer()
+    publish(writer, {"n": 1})
+    shutil.rmtree(place.state)
+    place.state.mkdir()
+    other = WriterLock(place.state / "web.lock", "another agent's", 0o700)
+    for write in (lambda: publish(writer, {"n": 2}), writer.keep_linked):
+        with pytest.raises(SegmentLocked):
+            write()
+    with shmconf.attach("web", directory=place.run) as reader:
+        assert (reader.version, reader["n"]) == (1, 1)
+    other.release()

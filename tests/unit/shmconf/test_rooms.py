@@ -138,7 +138,11 @@ class World(Storage):
 
 
 def content(size: int) -> int:
-    return layout.aligned(size) + 16
+    return layout.aligned(size) + layout.aligned(len(index_of(size))) + 16
+
+
+def index_of(size: int) -> memoryview:
+    return ZEROS[: size // 17]
 
 
 METADATA = bytes(16)
@@ -173,7 +177,7 @@ class Rooms(RuleBasedStateMachine):
         before = self.world.latest()
         contents = [content(size), *(self.segment._content_size(version) for version, _ in self.world.whole())]
         try:
-            self.segment.publish(before + 1, ZEROS[:size], METADATA, 0, self.max_bytes)
+            self.segment.publish(before + 1, ZEROS[:size], index_of(size), METADATA, 0, self.max_bytes)
         except SegmentFull:
             assert self.world.latest() == before
             assert any(version == before for version, _ in self.world.whole()) or before == 0
@@ -188,7 +192,7 @@ class Rooms(RuleBasedStateMachine):
         before = self.world.latest()
         self.world.left = steps
         with contextlib.suppress(Crash, SegmentFull):
-            self.segment.publish(before + 1, ZEROS[:size], METADATA, 0, self.max_bytes)
+            self.segment.publish(before + 1, ZEROS[:size], index_of(size), METADATA, 0, self.max_bytes)
         self.world.left = None
         self.largest = max(self.largest, content(size))  # the file may have grown for it
         assert self.world.latest() in (before, before + 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def reader(place: Any, writer: Any) -> Any:
 @pytest.fixture
 def long_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sleeps that are not cut: only a wake-up ends them before the test's own time is up."""
-    monkeypatch.setattr(waiting, "_SLICE_SECONDS", 60.0)
+    monkeypatch.setattr(waiting, "_SLICE_SECONDS", 1000.0)
 
 
 def test_what_is_there_already_is_returned_at_once(reader: Any) -> None:
@@ -46,10 +47,20 @@ def test_a_timeout_is_none(reader: Any, timeout: float) -> None:
     assert reader.wait_version(after=100, timeout=timeout) is None
 
 
+def test_a_wait_until_nan_is_refused(reader: Any) -> None:
+    for wait in (
+        lambda: reader.wait_version(timeout=math.nan),
+        lambda: reader.wait(timeout=math.nan),
+        lambda: next(reader.changes(timeout=math.nan)),
+    ):
+        with pytest.raises(ValueError, match="number of seconds"):
+            wait()
+
+
 def test_a_timeout_is_kept(reader: Any, long_slices: None) -> None:
     began = time.monotonic()
     assert reader.wait_version(timeout=0.2) is None
-    assert 0.2 <= time.monotonic() - began < 10
+    assert 0.2 <= time.monotonic() - began < 100
 
 
 PUBLISH_WHEN_TOLD = """
@@ -80,15 +91,15 @@ def test_another_process_wakes_a_sleeper(place: Any, other: Any, until: Callable
         woken: list[Any] = []
         for number in range(2, 12):
             thread = threading.Thread(
-                target=lambda after=number - 1: woken.append(reader.wait_version(after=after, timeout=30))
+                target=lambda after=number - 1: woken.append(reader.wait_version(after=after, timeout=200))
             )
             thread.start()
             if number % 2:  # half of the time it certainly sleeps by then, in the other half perhaps not yet
-                until(lambda thread=thread: asleep(thread), "the waiting thread sleeps", 5)
+                until(lambda thread=thread: asleep(thread), "the waiting thread sleeps")
             other.tell(str(number))
             other.expect(str(number))
-            thread.join(10)
-            assert not thread.is_alive(), "nobody woke it; it sleeps its 60 s slice"
+            thread.join(60)
+            assert not thread.is_alive(), "nobody woke it; it sleeps its slice"
         assert woken == list(range(2, 12))
 
 
@@ -115,8 +126,35 @@ def test_no_wake_up_is_lost_between_look_and_sleep(
 
         monkeypatch.setattr(shmconf.Reader, "identity", look_then_publish)
         began = time.monotonic()
-        assert reader.wait_version(after=3, timeout=50) == 4
-        assert time.monotonic() - began < 10
+        assert next(reader.changes(after=3, timeout=200)).version == 4
+        assert time.monotonic() - began < 100
+
+
+def test_a_publication_between_look_and_sleep_ends_a_wait_beyond_it(
+    place: Any, writer: Any, publish: Callable[..., int], until: Callable[..., Any]
+) -> None:
+    """Versions follow one another while waits begin at every moment: none of them sleeps through one."""
+    with shmconf.attach("web", directory=place.run) as reader:
+        attachment = reader.attachment()
+        ended = threading.Event()
+        seen: list[int] = []
+
+        def follow() -> None:
+            while not ended.is_set():
+                seen.append(attachment.wait_beyond(seen[-1] if seen else 1, 60))
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        try:
+            for _ in range(500):
+                version = publish(writer, {"n": 1})
+                until(lambda version=version: seen and seen[-1] >= version, "the wait ended")
+        finally:
+            ended.set()
+            publish(writer, {"n": 2})
+            thread.join(100)
+        assert not thread.is_alive()
+        assert seen == sorted(seen)
 
 
 def test_changes_begin_with_the_next_version(reader: Any, writer: Any, publish: Callable[..., int]) -> None:
@@ -163,9 +201,7 @@ except KeyboardInterrupt:
     for _ in range(2):
         waiter.expect("waiting")
         waiter.process.send_signal(signal.SIGINT)
-        began = time.monotonic()
         waiter.expect("interrupted")
-        assert time.monotonic() - began < 5
     waiter.finish()
 
 
@@ -205,7 +241,7 @@ def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
     thread.start()
 
     def result() -> Any:
-        thread.join(20)
+        thread.join(50)  # less than anything here waits by itself
         assert not thread.is_alive(), "it still waits"
         return results[0]
 
@@ -215,7 +251,7 @@ def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
 def test_a_wait_moves_to_the_replacement(
     place: Any, reader: Any, writer: Any, publish: Callable[..., int]
 ) -> None:
-    waited = in_thread(lambda: reader.wait_version(timeout=30))
+    waited = in_thread(lambda: reader.wait_version(timeout=60))
     place.file.unlink()
     publish(writer, {"n": 2})
     assert waited() == 2
@@ -228,7 +264,7 @@ def test_changes_move_to_the_replacement_whatever_its_number(
     for number in range(2, 6):
         publish(writer, {"n": number})
     with shmconf.attach("web", directory=place.run) as reader:
-        changes = reader.changes(timeout=30)
+        changes = reader.changes(timeout=60)
         seen = in_thread(lambda: next(changes)["n"])
         kill(writer)
         place.file.unlink()  # nobody retires it
@@ -247,7 +283,7 @@ def test_a_wait_sees_a_new_epoch_whatever_its_number(
     for number in range(2, 6):
         publish(writer, {"n": number})
     with shmconf.attach("web", directory=place.run) as reader:
-        waited = in_thread(lambda: reader.wait(after=5, timeout=30))
+        waited = in_thread(lambda: reader.wait(after=5, timeout=60))
         kill(writer)
         place.file.rename(place.run / "lost")
         place.run.rename(place.run.with_name("aside"))
@@ -292,11 +328,9 @@ def test_closing_ends_the_waits_of_other_threads(place: Any, writer: Any) -> Non
         in_thread(lambda: reader.wait(timeout=60)),
         in_thread(lambda: next(reader.changes(timeout=60))),
     ]
-    began = time.monotonic()
     reader.close()
     for wait in waits:
         assert str(wait()) == "the Reader of segment 'web' is closed"
-    assert time.monotonic() - began < 5
 
 
 # --- asyncio ------------------------------------------------------------------------------------------------------
@@ -317,10 +351,10 @@ def test_changes_async(reader: Any, writer: Any, publish: Callable[..., int], un
             await asyncio.to_thread(publish, writer, {"n": snapshot["n"] + 1})
         await changes.aclose()
         # While the loop goes on: the thread ends with the generator, not only with the loop.
-        await asyncio.to_thread(until, lambda: not waiting_threads(), "the waiting thread ends", 5)
+        await asyncio.to_thread(until, lambda: not waiting_threads(), "the waiting thread ends")
         return seen
 
-    assert asyncio.run(asyncio.wait_for(follow(), 30)) == [1, 2, 3]
+    assert asyncio.run(asyncio.wait_for(follow(), 100)) == [1, 2, 3]
 
 
 def test_changes_async_begins_with_the_next_version(reader: Any, writer: Any, publish: Callable[..., int]) -> None:
@@ -331,7 +365,7 @@ def test_changes_async_begins_with_the_next_version(reader: Any, writer: Any, pu
         await changes.aclose()
         return found
 
-    assert asyncio.run(asyncio.wait_for(follow(), 30)) == 2
+    assert asyncio.run(asyncio.wait_for(follow(), 100)) == 2
 
 
 def test_changes_async_can_be_cancelled(reader: Any, until: Callable[..., Any]) -> None:
@@ -347,10 +381,8 @@ def test_changes_async_can_be_cancelled(reader: Any, until: Callable[..., Any]) 
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    began = time.monotonic()
-    asyncio.run(asyncio.wait_for(follow(), 30))
-    assert time.monotonic() - began < 5, "the event loop was held up"
-    until(lambda: not waiting_threads(), "the waiting thread ends", 5)
+    asyncio.run(asyncio.wait_for(follow(), 100))
+    until(lambda: not waiting_threads(), "the waiting thread ends")
 
 
 def test_a_slow_consumer_gets_the_latest(reader: Any, writer: Any, publish: Callable[..., int]) -> None:
@@ -364,7 +396,7 @@ def test_a_slow_consumer_gets_the_latest(reader: Any, writer: Any, publish: Call
         await changes.aclose()
         return seen
 
-    seen = asyncio.run(asyncio.wait_for(follow(), 30))
+    seen = asyncio.run(asyncio.wait_for(follow(), 100))
     assert seen == sorted(set(seen))
     assert len(seen) < 49
 
@@ -378,7 +410,7 @@ def test_an_error_reaches_the_consumer(place: Any, writer: Any) -> None:
         await anext(changes)
 
     with pytest.raises(shmconf.Error, match="is closed"):
-        asyncio.run(asyncio.wait_for(follow(), 30))
+        asyncio.run(asyncio.wait_for(follow(), 100))
 
 
 def test_an_abandoned_loop_leaves_no_thread_behind(reader: Any, until: Callable[..., Any]) -> None:
@@ -387,4 +419,4 @@ def test_an_abandoned_loop_leaves_no_thread_behind(reader: Any, until: Callable[
     assert loop.run_until_complete(anext(changes))["n"] == 1
     loop.run_until_complete(changes.aclose())
     loop.close()
-    until(lambda: not waiting_threads(), "the thread sees that nobody listens", 5)
+    until(lambda: not waiting_threads(), "the thread sees that nobody listens")

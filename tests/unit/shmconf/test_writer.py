@@ -18,6 +18,7 @@ from shmconf import codec, layout
 from shmconf.attachment import Attachment
 from shmconf.directories import Directory
 from shmconf.errors import Error, SegmentFull, SegmentLocked, SegmentNotFound
+from shmconf.index import build_index
 from shmconf.layout import Header
 from shmconf.status import AgentStatus
 from shmconf.writer import Settings, Writer
@@ -25,6 +26,13 @@ from shmconf.writer import Settings, Writer
 
 def reader_of(place: Any) -> shmconf.Reader:
     return shmconf.attach("web", directory=place.run)
+
+
+def inode(fd: str) -> int | None:
+    try:
+        return os.fstat(int(fd)).st_ino
+    except OSError:  # that of the listing itself
+        return None
 
 
 def words(place: Any) -> bytes:
@@ -153,7 +161,7 @@ def test_a_successor_wakes_who_sleeps(place: Any, publish: Callable[..., int], k
         done = threading.Event()
         threading.Thread(target=lambda: (attachment.wait(seen, 60), done.set()), daemon=True).start()
         place.writer()
-        assert done.wait(10)
+        assert done.wait(60)
         assert attachment.wake_word() != seen
 
 
@@ -179,7 +187,7 @@ def test_a_retired_segment_is_replaced_by_the_next_writer(
             assert late["n"] == 1, "attach may serve a retired segment"
         successor = place.writer()
         assert (successor.version, successor.epoch == writer.epoch) == (2, False)
-        assert reader.wait_version(after=1, timeout=10) == 2
+        assert reader.wait_version(after=1, timeout=60) == 2
         assert reader["n"] == 1
         assert not reader.status().retired
 
@@ -191,6 +199,38 @@ def test_a_retired_segment_with_nothing_in_it_is_made_anew(place: Any, kill: Cal
     successor = place.writer()
     assert successor.epoch != writer.epoch
     assert publish(successor, {"n": 1}) == 1
+
+
+@pytest.mark.parametrize("what", ["removed", "replaced"])
+def test_a_file_that_goes_while_it_is_taken_over_is_made_anew(
+    place: Any, publish: Callable[..., int], kill: Callable[..., None], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What was in it was read before, and is published in its successor."""
+    writer = place.writer()
+    publish(writer, {"n": 1})
+    copy = place.file.read_bytes()
+    with reader_of(place) as reader:
+        kill(writer)
+        real = Attachment.copy_latest
+        replaced: list[int] = []
+
+        def copy_and_lose(found: Attachment) -> Any:
+            content = real(found)
+            place.file.unlink(missing_ok=True)
+            if what == "replaced":
+                place.file.write_bytes(copy)
+                replaced.append(place.file.stat().st_ino)
+            return content
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Attachment, "copy_latest", copy_and_lose)
+            successor = place.writer()
+        assert (successor.version, successor.epoch == writer.epoch) == (2, False)
+        assert reader.wait_version(after=1, timeout=60) == 2
+        assert reader["n"] == 1
+        with reader_of(place) as other:
+            assert other["n"] == 1
+        assert not [fd for fd in os.listdir("/proc/self/fd") if inode(fd) in replaced], "its descriptor was forgotten"
 
 
 # --- damage -------------------------------------------------------------------------------------------------------
@@ -244,7 +284,7 @@ def test_readers_of_a_damaged_segment_go_on_and_move(
         assert reader["n"] == 1
         writer = place.writer()
         assert publish(writer, {"n": 2}) == 1001
-        assert reader.wait_version(after=1, timeout=10) == 1001
+        assert reader.wait_version(after=1, timeout=60) == 1001
         assert reader["n"] == 2
 
 
@@ -298,7 +338,7 @@ def test_a_larger_max_bytes_replaces_the_segment_with_what_it_held(
         writer = place.writer(max_bytes=4 << 20)
         assert writer.version == 4
         assert writer.epoch != before.epoch
-        assert reader.wait_version(after=3, timeout=10) == 4
+        assert reader.wait_version(after=3, timeout=60) == 4
         after = reader.snapshot()
         assert (after.payload, after.metadata, after.published_at) == (
             before.payload,
@@ -350,7 +390,7 @@ def test_a_segment_deleted_under_a_live_agent_comes_back(place: Any, publish: Ca
         assert writer.keep_linked()
         assert not writer.keep_linked()
         assert writer.version == 2
-        assert reader.wait_version(after=1, timeout=10) == 2
+        assert reader.wait_version(after=1, timeout=60) == 2
         after = reader.snapshot()
         assert after.epoch != before.epoch
         assert (after.payload, after.metadata, after.published_at) == (
@@ -371,7 +411,7 @@ def test_a_publication_puts_a_deleted_segment_back_too(place: Any, publish: Call
     with reader_of(place) as reader:
         place.file.unlink()
         assert publish(writer, {"n": 2}) == 2
-        assert reader.wait_version(after=1, timeout=10) == 2
+        assert reader.wait_version(after=1, timeout=60) == 2
         assert reader["n"] == 2
         with reader_of(place) as other:
             assert other["n"] == 2
@@ -405,7 +445,7 @@ def test_a_wiped_runtime_directory_is_made_anew_under_a_live_agent(place: Any, p
         assert reader["n"] == 1
         assert writer.keep_linked()
         assert stat.S_IMODE((place.run / "web.lock").stat().st_mode) == 0o600
-        assert reader.wait_version(after=1, timeout=10) == 2
+        assert reader.wait_version(after=1, timeout=60) == 2
         with pytest.raises(SegmentLocked):
             place.writer()
 
@@ -423,7 +463,7 @@ def test_a_directory_wiped_between_two_agents_is_followed(
         place.run.mkdir()
         writer = place.writer()
         version = publish(writer, {"n": 2})
-        assert reader.wait_version(after=1, timeout=10) == version
+        assert reader.wait_version(after=1, timeout=60) == version
         assert reader["n"] == 2
 
 
@@ -591,3 +631,98 @@ def test_a_successor_has_a_living_agent_from_its_first_moment(tmp_path: Path) ->
         writer.path.unlink()
         assert writer.keep_linked()
         assert Attachment.open(directory, "web").heartbeat_age() is not None
+
+
+# --- the index ----------------------------------------------------------------------------------------------------
+
+LARGE = {"list": ["x" * 10] * 100, "map": {str(number): number for number in range(100)}}
+
+
+def test_each_version_has_the_index_of_its_payload(place: Any, publish: Callable[..., int]) -> None:
+    writer = place.writer()
+    for tree in ({"small": 1}, LARGE, {"small": 2}, {**LARGE, "more": 1}, LARGE, LARGE):
+        publish(writer, tree)
+        content = writer.published()
+        assert content is not None
+        assert content.payload == codec.pack(tree)
+        assert content.index == build_index(content.payload)
+        assert bool(content.index) is ("list" in tree)
+
+
+def test_what_is_no_document_is_refused_and_nothing_changes(place: Any, publish: Callable[..., int]) -> None:
+    writer = place.writer()
+    publish(writer, {"n": 1})
+    before = place.file.read_bytes()
+    with pytest.raises(ValueError, match="not one msgpack document"):
+        writer.publish(codec.pack(LARGE)[:-1])
+    assert place.file.read_bytes() == before
+    assert publish(writer, {"n": 2}) == 2
+
+
+def as_published_by_the_first_writer(place: Any, payload: bytes, kill: Callable[..., None]) -> Attachment:
+    """A segment at version 1 whose payload has no index, left by a writer that is gone."""
+    writer = place.writer(state=False, max_bytes=1 << 20)
+    segment = writer._segment
+    assert segment is not None
+    segment.publish(1, payload, b"", codec.pack({"digest": ""}), 5, 1 << 20)
+    kill(writer)
+    return Attachment.open(place.directory, "web")
+
+
+@pytest.mark.parametrize("way", ["larger max_bytes", "removed"])
+def test_a_replacement_gives_an_index_to_what_had_none(place: Any, kill: Callable[..., None], way: str) -> None:
+    old = as_published_by_the_first_writer(place, codec.pack(LARGE), kill)
+    before = old.copy_latest()
+    assert before is not None
+    assert before.index == b""
+    writer = place.writer(state=False, max_bytes=2 << 20 if way == "larger max_bytes" else 1 << 20)
+    if way == "removed":
+        assert writer.published() == before, "a segment that is taken over stays as it is"
+        place.file.unlink()
+        assert writer.keep_linked()
+    content = writer.published()
+    assert content is not None
+    assert (content.version, content.payload, content.published_at) == (2, before.payload, 5)
+    assert content.index == build_index(content.payload) != b""
+
+
+def test_a_published_version_that_is_no_document_counts_as_damage(
+    place: Any, publish: Callable[..., int], kill: Callable[..., None]
+) -> None:
+    old = as_published_by_the_first_writer(place, b"\xc1" * 1000, kill)
+    writer = place.writer(state=False, max_bytes=2 << 20)
+    assert any("version 1: the payload is not one msgpack document" in warning for warning in writer.warnings())
+    assert old.latest() == (1, False), "with nothing to publish it stays"
+    assert publish(writer, LARGE) == 2
+    assert old.latest() == (1, True)
+    assert not any("not one msgpack document" in warning for warning in writer.warnings())
+    with reader_of(place) as reader:
+        assert reader.snapshot().to_dict() == LARGE
+
+
+def test_a_removed_segment_that_held_no_document_is_not_put_back(
+    place: Any, publish: Callable[..., int], kill: Callable[..., None]
+) -> None:
+    as_published_by_the_first_writer(place, b"\xc1" * 1000, kill)
+    writer = place.writer(state=False)
+    place.file.unlink()
+    with pytest.raises(shmconf.SegmentCorrupt, match="not one msgpack document"):
+        writer.keep_linked()
+    assert publish(writer, LARGE) == 2
+
+
+def test_a_copy_with_a_damaged_index_is_damage(place: Any, publish: Callable[..., int]) -> None:
+    writer = place.writer()
+    publish(writer, LARGE)
+    found = Attachment.open(place.directory, "web")
+    room = layout.Room.of(found.mapping.load(layout.slot_offset(1) + layout.ROOM))
+    content = found.copy_latest()
+    assert content is not None
+    start = room.offset + layout.aligned(len(content.payload))
+    for offset in (start, start + len(content.index) - 8):
+        word = found.mapping.load(offset)
+        store(place.file, offset, word ^ 1 << 40)
+        with pytest.raises(shmconf.SegmentCorrupt, match="checksum of version 1"):
+            found.copy_latest()
+        store(place.file, offset, word)
+    assert found.copy_latest() == content

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ TREE: dict[Any, Any] = {
     "day": date(2024, 2, 29),
     8080: {"open": True},
 }
-PATIENT = 30.0
+PATIENT = 100.0
 
 Ask = Callable[..., list[tuple[tuple[Any, ...], str]]]
 
@@ -269,6 +270,22 @@ def check(tree):
 )
 def test_the_deadline_holds(ask: Ask, stall: str) -> None:
     assert ask(stall, deadline=0.7) == [((), "the check did not answer within 0.7 s")]
+
+
+def test_a_check_that_hangs_ends_by_itself_when_nobody_is_left_to_kill_it(tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text("import time\ndef check(tree):\n    time.sleep(600)\n")
+    own_end, childs_end = os.pipe()
+    argv = [sys.executable, "-P", "-m", "shmconf_agent.checker", "hangs:check", str(tmp_path), str(childs_end), "0.5"]
+    child = subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=(childs_end,))
+    os.close(childs_end)
+    try:
+        child.communicate(codec.pack({}), timeout=PATIENT)
+        assert child.returncode == -signal.SIGALRM
+        assert os.read(own_end, 1) == b"", "no verdict"
+    finally:
+        child.kill()
+        child.wait()
+        os.close(own_end)
 
 
 def test_at_the_deadline_the_whole_group_is_killed(ask: Ask, tmp_path: Path) -> None:

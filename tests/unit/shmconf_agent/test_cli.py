@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import shmconf
-from shmconf import AgentStatus, codec
+from shmconf import AgentStatus, Hold, codec
 from shmconf.directories import Directory
 from shmconf.writer import Writer
 from shmconf_agent import cli, options
@@ -96,6 +99,19 @@ def test_get_notes_nan_on_stderr(shell: Shell) -> None:
     assert result.stderr == "shmconf: JSON has no nan and no infinity: shown as null\n"
 
 
+@pytest.mark.parametrize("arguments", [["get", "web"], ["get", "web", "--format", "json"], ["watch", "web", "name"]])
+def test_what_the_output_cannot_encode_is_one_line(shell: Shell, arguments: list[str]) -> None:
+    shell.writer("web", {"a": 1, "name": "日本"})
+    more = ["--after", "0", "--count", "1"] if arguments[0] == "watch" else []
+    runner = CliRunner(charset="latin-1")
+    result = runner.invoke(cli.main, ["--runtime-dir", str(shell.run), *arguments, *more], prog_name="shmconf")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "shmconf: the output is in latin-1, which has no '\\u65e5\\u672c': choose a UTF-8 locale, or "
+        "set PYTHONIOENCODING=utf-8\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -155,17 +171,31 @@ def test_status_of_several_the_worst_wins(shell: Shell) -> None:
     assert shell("status").exit_code == 69
     (shell.run / "e.shmconf").write_bytes(b"no segment")
     result = shell("status")
-    assert result.exit_code == 1
-    assert "e.shmconf" in result.stderr
-    assert [line.split(":")[0] for line in result.stdout.splitlines() if not line.startswith(" ")] == list("abcd")
+    assert (result.exit_code, result.stderr) == (1, "")
+    rows, reasons = (part.splitlines() for part in result.stdout.split("\n\n"))
+    assert [row.split()[0] for row in rows] == ["SEGMENT", *"abcde"]
+    assert [reason.split(": ")[0] for reason in reasons] == ["b", "e"]
+    assert "e.shmconf" in reasons[1]
+
+
+def test_status_of_all_is_loud_about_a_rollback_that_is_held(shell: Shell) -> None:
+    shell.writer("a", {}, hold=Hold(version=1, epoch=7, since=1, uid=os.getuid()))
+    result = shell("status")
+    assert result.exit_code == 0
+    rows, reason = result.stdout.split("\n\n")
+    assert "held by rollback" in rows
+    assert reason.startswith("a: HELD: a rollback of version 1, ")
+    assert reason.endswith("; to follow the files again: shmconf resume a\n")
 
 
 def test_status_where_nothing_can_be_read_is_not_no_segment(shell: Shell) -> None:
     (shell.run / "e.shmconf").write_bytes(b"no segment")
     result = shell("status")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "is an agent running?" not in result.stderr
-    assert json.loads(shell("status", "--format", "json").stdout) == []
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert "e.shmconf" in result.stdout
+    assert "is an agent running?" not in result.stdout
+    (told,) = json.loads(shell("status", "--format", "json").stdout)
+    assert (told["segment"], told["state"]) == ("e", "unreadable")
 
 
 def test_status_without_any_segment(shell: Shell) -> None:
@@ -202,6 +232,22 @@ def test_watch_ends_with_75_on_timeout(shell: Shell) -> None:
     assert "watching web from version 1" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["watch", "web", "--timeout", "nan"],
+        ["watch", "absent", "--wait", "nan"],
+        ["status", "web", "--wait-version", "9", "--timeout", "nan"],
+        ["watch", "web", "--timeout", "-1"],
+    ],
+)
+def test_no_number_of_seconds_is_a_usage_error(shell: Shell, arguments: list[str]) -> None:
+    shell.writer("web", {"a": 1})
+    result = shell(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Invalid value for '{arguments[-2]}'" in result.stderr
+
+
 @pytest.mark.parametrize(("path", "code"), [("a b", 2), ("", 2)])
 def test_watch_refuses_a_malformed_path_at_once(shell: Shell, path: str, code: int) -> None:
     shell.writer("web", {"a": 1})
@@ -233,6 +279,7 @@ def test_check(shell: Shell) -> None:
     assert json.loads(shell("check", "--segment", "web", "a.yaml", "--format", "json").stdout) == {
         "valid": True,
         "problems": [],
+        "warnings": [],
     }
     (shell.root / "a.yaml").write_text("a: 1\na: 2\n")
     result = shell("check", "--segment", "web", "a.yaml", "b.toml", "c.json")
@@ -333,3 +380,63 @@ def test_without_the_extra_it_says_what_to_install(
         main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == "shmconf: click is missing; the command needs: pip install 'shmconf[agent]'\n"
+
+
+# --- reload -----------------------------------------------------------------------------------------------------------
+
+
+def answer(status: int, body: bytes) -> bytes:
+    return b"HTTP/1.1 %d Status\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+VERDICT = {"segment": "web", "verdict": "unchanged", "version": 3, "digest": "d", "problems": [], "waited_for": [],
+           "awaits_commit": None}
+
+
+def verdict(**fields: Any) -> bytes:
+    return answer(200, json.dumps({"agent": "x", "pid": 1, "segments": [VERDICT | fields]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "text"),
+    [
+        (verdict(), 0, "web: version 3, unchanged"),
+        (verdict(awaits_commit="stamp"), 0, "web: version 3, unchanged; what changed since waits for stamp to change"),
+        (verdict(waited_for=["a.yaml", "b.yaml"]), 0, "web: version 3, unchanged (waited for a.yaml, b.yaml)"),
+        (verdict(verdict="failed", version=0), 1, "web: failed, nothing is served yet"),
+        (verdict(verdict="held"), 1, "web: held, still serving version 3"),  # of a later release: no success
+        (verdict(verdict="timeout"), 75, "no verdict on segment 'web' in time; the agent is still at it"),
+        (verdict(verdict="gone"), 69, "segment 'web' is not in the agent's file"),
+        (verdict(segment="jobs"), 69, "answered for another one"),
+        (answer(503, b""), 75, "the agent of segment 'web' has too many connections; try again"),
+        (answer(403, b'{"error": "you may not"}'), 1, "the agent of segment 'web' answers: you may not"),
+        (answer(200, b"OK"), 69, "HTTP status 200, which is no verdict"),
+        (answer(200, b"[]"), 69, "HTTP status 200, which is no verdict"),
+        (answer(200, b'{"agent": "x", "segments": [{"segment": "web"}]}'), 69, "which is no verdict"),
+        (answer(200, b'{"agent": "x", "segments": []}'), 69, "answered for another one"),
+        (answer(200, b"\xff" * 100), 69, "which is no verdict"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nOK", 69, "which is no verdict"),
+        (b"nothing of the kind\r\n\r\n", 69, "ended before it answered"),
+        (b"", 69, "ended before it answered"),
+    ],
+)
+def test_reload_takes_nothing_but_a_verdict_for_one(shell: Shell, reply: bytes, code: int, text: str) -> None:
+    asked: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as server, pytest.MonkeyPatch.context() as here:
+        here.chdir(shell.run)  # for a short address
+        server.bind("web.sock")
+        server.listen()
+
+        def serve() -> None:
+            peer, _ = server.accept()
+            with peer:
+                asked.append(peer.recv(65536))
+                peer.sendall(reply)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        result = shell("reload", "web")
+        serving.join(60)
+    assert asked[0].startswith(b"POST /-/reload?timeout=60.0 HTTP/1.1\r\n")
+    assert (result.exit_code, text in (result.stdout if "web: " in text else result.stderr)) == (code, True)
+    assert len((result.stdout + result.stderr).splitlines()) == 1

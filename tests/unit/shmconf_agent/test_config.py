@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmconf_agent.config import (
-    AgentConfig,
-    SegmentConfig,
-    Source,
-    from_arguments,
-    load,
-    resolve_group,
-    source_kind,
-)
+from shmconf_agent.agents_file import load
+from shmconf_agent.config import AgentConfig, SegmentConfig, Source, from_arguments, resolve_group, source_kind
 from shmconf_agent.problems import Invalid
+from shmconf_agent.trial import try_agent
 
 WEB = '[segment.web]\nsources = ["base.yaml"]\n'
 
@@ -148,7 +142,8 @@ max_bytes = "12 parsecs"
         ("[segments.web]\n", "1:2: unknown key 'segments' at the top level; did you mean 'segment'?"),
         (
             'guard = "x"\n' + WEB,
-            "unknown key 'guard' at the top level; the keys here are runtime_dir, state_dir, segment",
+            "unknown key 'guard' at the top level; the keys here are runtime_dir, state_dir, admin_group, "
+            "metrics_textfile, segment",
         ),
         ('runtime_dir = ""\n' + WEB, "'runtime_dir' is the path of a directory, not ''"),
         ("[segment.web]\n", "1:10: [segment.web] has no 'sources': add a list of paths"),
@@ -194,6 +189,8 @@ max_bytes = "12 parsecs"
         (WEB + "max_bytes = true\n", "'max_bytes' is a size"),
         (WEB + "max_bytes = 1.5\n", "'max_bytes' is a size"),
         (WEB + 'max_bytes = "256M"\n', "'max_bytes' is a size"),
+        (WEB + f'max_bytes = "{"9" * 400}GiB"\n', "'max_bytes' is a size"),  # more than a float can hold
+        (WEB + f'max_bytes = "{"9" * 5000}"\n', "'max_bytes' is a size"),  # more than int() reads
         (WEB + "max_bytes = -5\n", "'max_bytes' is -5 bytes; the least is 1MiB"),
         (WEB + 'max_bytes = "1000KiB"\n', "'max_bytes' is 1,024,000 bytes; the least is 1MiB"),
         (WEB + 'max_bytes = "2TiB"\n', "the most is 1TiB"),
@@ -326,5 +323,37 @@ def test_groups() -> None:
     some = grp.getgrall()[0]
     assert resolve_group(some.gr_name) == some.gr_gid
     assert resolve_group("4711") == 4711
-    with pytest.raises(Invalid, match="there is no group 'no-such-group' on this machine"):
-        resolve_group("no-such-group")
+    assert resolve_group(str(2**32 - 2)) == 2**32 - 2
+    for name in ("no-such-group", str(2**32 - 1), "9" * 30, "9" * 5000):  # the kernel has 32 bits, and -1 is no group
+        with pytest.raises(Invalid, match=f"^there is no group '{name}' on this machine"):
+            resolve_group(name)
+
+
+def test_a_group_keeps_its_place_which_is_no_part_of_the_settings(written: Callable[[str], Path]) -> None:
+    text = '[segment.web]\nsources = ["base.yaml"]\n  group = "no-such-group"\n'
+    segment = load(written(text)).segments[0]
+    with pytest.raises(Invalid, match=r"shmconf\.toml:3:3: there is no group 'no-such-group'"):
+        resolve_group(str(segment.group), segment.group_place)
+    assert load(written(f"# a line more\n{text}")).segments[0] == segment
+
+
+def test_the_textfile_is_relative_to_the_file(written: Callable[[str], Path]) -> None:
+    file = written(f'metrics_textfile = "out/shmconf.prom"\n{WEB}')
+    assert load(file).metrics_textfile == file.parent / "out/shmconf.prom"
+    assert load(written(f'metrics_textfile = "/run/x.prom"\n{WEB}')).metrics_textfile == Path("/run/x.prom")
+    assert load(written(WEB)).metrics_textfile is None
+    assert problems(written(f"metrics_textfile = 4\n{WEB}")) == [
+        "1:1: 'metrics_textfile' is the path of a file, not 4"
+    ]
+
+
+def test_the_admin_group_stands_at_the_top(written: Callable[[str], Path]) -> None:
+    config = load(written(f'admin_group = "adm"\n{WEB}'))
+    assert (config.admin_group, config.admin_group_place[1:]) == ("adm", (1, 1))
+    assert load(written(WEB)).admin_group is None
+    assert problems(written(f"admin_group = 4\n{WEB}")) == ["1:1: 'admin_group' is the name of a group, not 4"]
+    [problem] = problems(written(f'{WEB}admin_group = "adm"\n'))
+    assert "unknown key 'admin_group' in [segment.web]" in problem
+    config = load(written(f'\n  admin_group = "no-such-group"\n{WEB}'))
+    with pytest.raises(Invalid, match=r"shmconf\.toml:2:3: there is no group 'no-such-group' .* change 'admin_group'"):
+        try_agent(config)

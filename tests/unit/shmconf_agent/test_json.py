@@ -110,7 +110,7 @@ def test_the_deepest_that_is_let_through() -> None:
 def test_nodes_are_limited() -> None:
     assert read('{"a": [1, 2]}', Limits(max_nodes=5))
     (problem,) = problems_of('{"a": [1, 2, 3]}', Limits(max_nodes=5))
-    assert problem.startswith("c.json:1:7: more keys and values")
+    assert problem.startswith("c.json:1:14: more keys and values")
     assert problem.endswith("max_nodes = 5")
 
 

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmconf_agent.formats import locate, locate_many, parse
+from shmconf_agent.formats import locate, locate_many, parse, parse_documents
 from shmconf_agent.problems import Invalid
 
 Part = Any
@@ -109,6 +109,23 @@ def test_yaml_places(tree: Any, style: str | None, flow: bool | None, indent: in
         sort_keys=False,
     )
     check_places(text, tree, "c.yaml", "[{-?")
+
+
+@settings(deadline=None, max_examples=100)
+@given(pile=st.lists(trees(), min_size=1, max_size=4), flow=st.sampled_from([None, True, False]))
+def test_places_in_several_documents(pile: list[Any], flow: bool | None) -> None:
+    """Each is placed as it would be if it stood alone, only further down."""
+    parts = [yaml.safe_dump(tree, default_flow_style=flow, sort_keys=False) for tree in pile]
+    data = "---\n".join(parts).encode()
+    assert parse_documents(data, file="c.yaml") == pile
+    above = 0
+    for document, (tree, part) in enumerate(zip(pile, parts, strict=True)):
+        paths = list(paths_of(tree))[1:]
+        alone = locate_many(part.encode(), paths, file="c.yaml")
+        shifted = [place and (place[0] + above, place[1]) for place in alone]
+        assert locate_many(data, paths, file="c.yaml", document=document) == shifted
+        assert locate(data, (), file="c.yaml", document=document) == ((above, 1) if document else (1, 1))
+        above += part.count("\n") + 1
 
 
 @settings(deadline=None, max_examples=150)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmconf_agent.merge import Layer, merge, provenance
+from shmconf_agent.merge import Layer, Setting, Settings, merge, unlike_keys
+from shmconf_agent.merge import settings as settings_of
 
 
 def layers(*trees: Any) -> list[Layer]:
@@ -186,53 +187,122 @@ def test_an_empty_layer_changes_nothing(pile: list[Layer]) -> None:
     assert ordered(merge([empty, *pile, empty])) == ordered(merge(pile))
 
 
-# Provenance
+def map_paths_of(tree: Any) -> list[tuple[Any, ...]]:
+    entries = tree.items() if isinstance(tree, dict) else ()
+    return [path for part, value in entries for path in ((part,), *((part, *rest) for rest in map_paths_of(value)))]
+
+
+# Keys that are equal and of different types
+
+
+def unlike(pile: list[Layer]) -> list[tuple[str, tuple[Any, ...], str, tuple[Any, ...]]]:
+    return [(layer.file, path, below.file, path_below) for layer, path, below, path_below in unlike_keys(pile)]
+
+
+def test_equal_keys_of_different_types_are_told() -> None:
+    pile = layers({1: "a", "m": {0: "x"}}, {"m": {False: "y"}}, {True: "b", "1": "c"}, {1.0: "d"}, {1: "e"})
+
+    assert ordered([pair[1][-1] for pair in unlike(pile)]) == ordered([False, True, 1.0])
+    assert unlike(pile) == [
+        ("1.yaml", ("m", False), "0.yaml", ("m", 0)),
+        ("2.yaml", (True,), "0.yaml", (1,)),
+        ("3.yaml", (1.0,), "0.yaml", (1,)),
+    ]
+
+
+def test_keys_that_never_meet_are_not_told() -> None:
+    assert unlike(layers({"a": {1: "x"}, "b": {True: "y"}}, {"a": 5}, {"a": {True: "z"}})) == []
+
+
+def test_keys_that_meet_under_a_mount_are_told() -> None:
+    pile = [Layer("base", (), {"s": {1: "a"}}), Layer("mounted", ("s",), {True: "b"})]
+    assert unlike(pile) == [("mounted", (True,), "base", ("s", 1))]
+    assert unlike(list(reversed(pile))) == [("base", ("s", 1), "mounted", (True,))]
+
+
+@settings(deadline=None, max_examples=300)
+@given(piles())
+def test_what_is_told_is_the_type_that_a_key_loses(pile: list[Layer]) -> None:
+    told = unlike_keys(pile)
+    result = merge(pile)
+    for layer, path, below, path_below in told:
+        assert path_below[-1] == path[-1]
+        assert type(path_below[-1]) is not type(path[-1])
+        at(layer.tree, path)
+        at(below.tree, path_below)
+    # Where nothing is told, every key that is not hidden has the type that its layer gives it.
+    if not told:
+        for layer in pile:
+            for path in map_paths_of(mounted(layer)):
+                if any(each.layer is layer and not each.shadowed for each in settings_of(pile, path)):
+                    beside = at(result, path[:-1])
+                    assert type(next(key for key in beside if key == path[-1])) is type(path[-1])
+
+
+# Who set a path, and what that shadows
 
 
 def origins(pile: list[Layer], *path: Any) -> list[tuple[str, tuple[Any, ...]]]:
-    return [(layer.file, within) for layer, within in provenance(pile, path)]
+    return [(each.layer.file, each.within) for each in settings_of(pile, path) if not each.shadowed]
 
 
-def test_the_winner_comes_first_and_then_what_it_shadows() -> None:
-    pile = layers({"a": 1, "m": {"x": 1}}, {"b": 2}, {"a": 3, "m": {"y": 2}})
+def shadows(pile: list[Layer], *path: Any) -> list[tuple[str, tuple[Any, ...], Any]]:
+    return [(each.layer.file, each.reached, each.value) for each in settings_of(pile, path) if each.shadowed]
 
-    assert origins(pile, "a") == [("2.yaml", ("a",)), ("0.yaml", ("a",))]
-    assert origins(pile, "b") == [("1.yaml", ("b",))]
-    assert origins(pile, "m") == [("2.yaml", ("m",)), ("0.yaml", ("m",))]
+
+def test_the_winner_and_what_it_shadows() -> None:
+    pile = layers({"a": 1, "m": {"x": 1}}, {"b": 2}, {"a": 3, "m": {"y": 2}}, {"a": {}}, {"a": [4]})
+
+    assert origins(pile, "a") == [("4.yaml", ("a",))]
+    assert shadows(pile, "a") == [
+        ("3.yaml", ("a",), {}),
+        ("2.yaml", ("a",), 3),
+        ("0.yaml", ("a",), 1),
+    ]
+    assert (origins(pile, "b"), shadows(pile, "b")) == ([("1.yaml", ("b",))], [])
+    assert (origins(pile, "m"), shadows(pile, "m")) == ([("2.yaml", ("m",)), ("0.yaml", ("m",))], [])
     assert origins(pile, "m", "x") == [("0.yaml", ("m", "x"))]
-    assert origins(pile, "absent") == []
+    assert (origins(pile, "absent"), shadows(pile, "absent")) == ([], [])
 
 
 def test_a_layer_beneath_a_scalar_on_the_way_has_no_part() -> None:
     pile = layers({"a": {"x": 1}}, {"a": 5}, {"a": {"y": 2}})
 
     assert origins(pile, "a", "x") == []
+    assert shadows(pile, "a", "x") == [("1.yaml", ("a",), 5), ("0.yaml", ("a", "x"), 1)]
     assert origins(pile, "a", "y") == [("2.yaml", ("a", "y"))]
-    assert origins(pile, "a") == [("2.yaml", ("a",)), ("1.yaml", ("a",)), ("0.yaml", ("a",))]
+    assert shadows(pile, "a", "y") == [("1.yaml", ("a",), 5)]
+    assert origins(pile, "a") == [("2.yaml", ("a",))]
+    assert shadows(pile, "a") == [("1.yaml", ("a",), 5), ("0.yaml", ("a",), {"x": 1})]
 
 
 def test_a_layer_beneath_a_map_has_no_part_with_what_is_none() -> None:
     pile = [*layers({"a": {1: "x"}}, {"a": [1, 2]}, {"a": {"y": 2}}), Layer("m", ("a", "b"), {})]
 
     assert origins(pile, "a", 1) == []
+    assert shadows(pile, "a", 1) == [("1.yaml", ("a", 1), 2), ("0.yaml", ("a", 1), "x")]
     assert origins(pile[1:], "a", 1) == []
     assert origins([pile[1], pile[3]], "a", 1) == []
     assert origins([pile[0], pile[3]], "a", 1) == [("0.yaml", ("a", 1))]
-    assert origins(pile, "a") == [("m", ()), ("2.yaml", ("a",)), ("1.yaml", ("a",)), ("0.yaml", ("a",))]
+    assert origins(pile, "a") == [("m", ()), ("2.yaml", ("a",))]
+    assert shadows(pile, "a") == [("1.yaml", ("a",), [1, 2]), ("0.yaml", ("a",), {1: "x"})]
 
 
 def test_a_list_comes_from_one_layer() -> None:
     pile = layers({"l": [1, 2, {"x": 1}]}, {"l": [3]})
 
     assert origins(pile, "l", 0) == [("1.yaml", ("l", 0))]
+    assert shadows(pile, "l", 0) == [("0.yaml", ("l", 0), 1)]
     assert origins(pile, "l", 2) == []
     assert origins(pile[:1], "l", 2, "x") == [("0.yaml", ("l", 2, "x"))]
+    assert shadows(list(reversed(pile)), "l", 2) == [("1.yaml", ("l",), [3])]
 
 
 def test_paths_are_relative_to_the_mounted_tree() -> None:
     pile = [Layer("base", (), {"s": {"l": {"x": 1}}}), Layer("mounted", ("s", "l"), {"x": 2})]
 
-    assert origins(pile, "s", "l", "x") == [("mounted", ("x",)), ("base", ("s", "l", "x"))]
+    assert origins(pile, "s", "l", "x") == [("mounted", ("x",))]
+    assert shadows(pile, "s", "l", "x") == [("base", ("s", "l", "x"), 1)]
     assert origins(pile, "s", "l") == [("mounted", ()), ("base", ("s", "l"))]
     assert origins(pile, "s") == [("mounted", ()), ("base", ("s",))]
     assert origins(pile, "t") == []
@@ -240,7 +310,7 @@ def test_paths_are_relative_to_the_mounted_tree() -> None:
 
 @pytest.mark.parametrize("path", [({},), ("a", []), ("l", True), ("l", -1), ("l", "0"), ("l", 0, {})])
 def test_a_path_that_nothing_can_have_has_no_origin(path: tuple[Any, ...]) -> None:
-    assert provenance(layers({"a": {"x": 1}, "l": [{"x": 1}]}), path) == []
+    assert origins(layers({"a": {"x": 1}, "l": [{"x": 1}]}), *path) == []
 
 
 def paths_of(tree: Any) -> list[tuple[Any, ...]]:
@@ -259,13 +329,29 @@ def at(tree: Any, path: tuple[Any, ...]) -> Any:
 def test_every_path_of_the_result_has_a_winner_that_holds_its_value(pile: list[Layer]) -> None:
     tree = merge(pile)
     for path in paths_of(tree)[1:]:
-        found = provenance(pile, path)
-        winner, within = found[0]
+        found = settings_of(pile, path)
+        parts = [each for each in found if not each.shadowed]
         value = at(tree, path)
-        if not isinstance(value, dict):
-            assert at(winner.tree, within) is value
-        for layer, _ in found:
-            at(mounted(layer), path)  # each of them has the path: no KeyError, no IndexError
+        if isinstance(value, dict):
+            assert all(isinstance(each.value, dict) for each in parts)
+            assert {key for each in parts for key in each.value} == set(value)
+        else:
+            [winner] = parts
+            assert winner.value is value
+        for each in found:
+            assert at(mounted(each.layer), each.reached) == each.value
+            assert each.reached == path[: len(each.reached)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(piles())
+def test_without_what_is_shadowed_nothing_changes(pile: list[Layer]) -> None:
+    tree = merge(pile)
+    for path in paths_of(tree)[1:]:
+        found = settings_of(pile, path)
+        shadowed = [each.layer for each in found if each.shadowed]
+        rest = [layer for layer in pile if not any(layer is each for each in shadowed)]
+        assert ordered(at(merge(rest), path)) == ordered(at(tree, path))
 
 
 @settings(deadline=None)
@@ -275,6 +361,34 @@ def test_a_path_has_an_origin_exactly_if_it_is_in_the_result(pile: list[Layer], 
     present = any(path == known and list(map(type, path)) == list(map(type, known)) for known in paths_of(tree))
 
     if present and pile:
-        assert provenance(pile, path)
+        assert origins(pile, *path)
     if not present and path not in paths_of(tree):
-        assert not provenance(pile, path)
+        assert not origins(pile, *path)
+
+
+def plain_settings(pile: list[Layer], path: tuple[Any, ...]) -> list[Setting]:
+    """The rule, layer by layer from above: how far each leads along the path, and what those above it hide."""
+    found: list[Setting] = []
+    opened, closed = -1, False
+    for layer in reversed(pile):
+        value, depth = mounted(layer), 0
+        while depth < len(path) and isinstance(value, dict) and path[depth] in value:
+            value, depth = value[path[depth]], depth + 1
+        is_map = isinstance(value, dict)
+        if depth == len(path) or not is_map:
+            rest, end = list(path[depth:]), value
+            while rest and isinstance(end, list) and type(rest[0]) is int and rest[0] < len(end):
+                end = end[rest.pop(0)]
+            reached = path[:depth] if rest else path
+            hidden = closed or bool(rest) or (not is_map and depth <= opened)
+            found.append(Setting(layer, reached, reached[len(layer.at) :], value if rest else end, hidden))
+        opened, closed = max(opened, depth if is_map else -1), closed or not is_map
+    return found
+
+
+@settings(deadline=None, max_examples=300)
+@given(piles(), st.lists(st.lists(st.one_of(KEYS, st.integers(0, 2)), max_size=4).map(tuple), max_size=8))
+def test_many_paths_in_a_row_are_answered_as_each_alone(pile: list[Layer], paths: list[tuple[Any, ...]]) -> None:
+    known = Settings(pile)
+    for path in [*paths, *(each for layer in pile for each in paths_of(mounted(layer)))]:
+        assert list(map(repr, known.of(path))) == list(map(repr, plain_settings(pile, path)))

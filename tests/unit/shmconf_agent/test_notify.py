@@ -16,7 +16,7 @@ from shmconf_agent.notify import Notifier
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind(str(tmp_path / "notify"))
-        made.settimeout(10)
+        made.settimeout(60)
         yield made
 
 
@@ -37,7 +37,7 @@ def test_an_abstract_address(tmp_path: Path) -> None:
     name = f"shmconf-{os.getpid()}-{tmp_path.name}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0{name}")
-        listener.settimeout(10)
+        listener.settimeout(60)
         Notifier(f"@{name}").send(READY="1")
         assert listener.recv(4096) == b"READY=1"
 

@@ -57,6 +57,14 @@ def test_json_is_always_json(tree: Any) -> None:
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
+@pytest.mark.parametrize("value", ["wait...", {"message": "wait..."}, ["wait..."], {"map": {"list": ["...", "a ..."]}}])
+def test_a_text_that_ends_in_dots_keeps_them_in_yaml(value: Any) -> None:
+    text = as_yaml(value)
+    assert yaml.safe_load(text) == value
+    assert text.endswith("\n")
+    assert "\n...\n" not in text
+
+
 def test_json_of_what_json_does_not_know() -> None:
     offset = timezone(timedelta(hours=2, minutes=30))
     tree = {
@@ -111,6 +119,7 @@ def test_a_healthy_status() -> None:
     assert len(lines) == 4
     fields = status_fields(STATUS)
     assert (fields["published_at"], fields["agent_pid"]) == ("2023-11-14T22:13:20.123Z", 42)
+    assert (fields["stale"], fields["agent_version"]) == (False, STATUS.agent.agent_version or None)
     json.dumps(fields, allow_nan=False)
 
 
@@ -123,6 +132,23 @@ def test_a_rejection_shows_every_problem_that_the_block_holds() -> None:
     assert [line.strip() for line in lines[-3:]] == ["rejected   a", "rejected   b", "rejected   … and 3 more"]
 
 
+def test_a_candidate_that_is_held_is_shown_with_the_way_to_let_it_through() -> None:
+    agent = AgentStatus(last_error="a", last_error_at=1, problems=("a",), problem_count=1, held="0123456789abcdef" * 4)
+    lines = status_text(dataclasses.replace(STATUS, agent=agent)).splitlines()
+    assert [line.strip() for line in lines[-2:]] == [
+        "held       a",
+        "to let it through: shmconf reload web --accept 0123456789ab",
+    ]
+    assert status_fields(dataclasses.replace(STATUS, agent=agent))["held"] == agent.held
+
+
+def test_stale_is_told_beside_the_reason_and_without_one() -> None:
+    for agent in (AgentStatus(stale=True), AgentStatus(stale=True, last_error="x", problems=("x",), problem_count=1)):
+        status = dataclasses.replace(STATUS, agent=agent)
+        assert "  stale      the last known good from before the agent's start" in status_text(status).splitlines()
+        assert status_fields(status)["stale"] is True
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
@@ -130,6 +156,8 @@ def test_a_rejection_shows_every_problem_that_the_block_holds() -> None:
         ({"agent_alive": False, "agent": AgentStatus(last_error="x")}, "agent not alive"),
         ({"agent": AgentStatus(last_error="x")}, "serving last known good"),
         ({"agent": AgentStatus(stale=True)}, "serving last known good"),
+        ({"agent": AgentStatus(last_error="x", held="ab")}, "candidate held"),
+        ({"version": 0, "agent": AgentStatus(last_error="x", held="ab")}, "nothing published"),
         ({}, "healthy"),
     ],
 )

@@ -17,12 +17,16 @@ from shmconf.directories import Directory
 from shmconf.errors import SegmentLocked
 from shmconf_agent.config import AgentConfig, SegmentConfig, Source
 from shmconf_agent.events import Event
+from shmconf_agent.log_kinds import Kind
+from shmconf_agent.pipeline import Candidate, Pipeline
 from shmconf_agent.problems import Invalid, Problem
+from shmconf_agent.progress import Progress
 from shmconf_agent.service import Agent
+from shmconf_agent.view import View
 
 
 def until(condition: Callable[[], Any], what: object) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (found := condition()):
         assert time.monotonic() < deadline, what
         time.sleep(0.002)
@@ -101,7 +105,7 @@ class Bench:
         try:
             code = agent.run()
         finally:
-            acting.join(30)
+            acting.join(60)
             signal.signal(signal.SIGTERM, before)
         if failures:
             raise failures[0]
@@ -111,7 +115,7 @@ class Bench:
         return [event.line() for event in self.said]
 
     def attach(self, name: str) -> shmconf.Reader:
-        return shmconf.attach(name, directory=self.run_directory, wait=20)
+        return shmconf.attach(name, directory=self.run_directory, wait=60)
 
 
 @pytest.fixture
@@ -135,6 +139,9 @@ def test_ready_when_every_segment_has_something_to_serve(bench: Bench) -> None:
     assert bench.run(bench.config("web", "jobs"), script) == 0
     assert bench.notes.values("MAINPID") == [str(os.getpid())]
     assert bench.notes.values("STOPPING") == ["1"]
+    assert [bench.said[0].kind, bench.said[-1].kind] == [Kind.STARTED, Kind.STOPPED]
+    started = f"shmconf: release {shmconf.__version__} started as process {os.getpid()}: web, new; jobs, new"
+    assert bench.lines()[0] == started
 
 
 def test_sighup_takes_another_file_and_keeps_the_old_one_on_error(bench: Bench) -> None:
@@ -150,7 +157,8 @@ def test_sighup_takes_another_file_and_keeps_the_old_one_on_error(bench: Bench) 
         with bench.attach("web") as web, bench.attach("jobs") as jobs:
             hang_up(bench.config("web", "more"))
             bench.attach("more").close()
-            until(lambda: jobs.status().agent.state == "stopped", "one less")
+            until(lambda: any("jobs: no longer in the agent's file" in line for line in bench.lines()), "one less")
+            assert jobs.status().agent.state == "stopped"
             assert web.status().agent.state == "running"
             odd = Invalid([Problem("is odd", "shmconf.toml", 1, 1)])
             for error in (odd, shmconf.Error("not there"), OSError("no")):
@@ -184,6 +192,90 @@ def test_a_segment_whose_new_settings_cannot_be_used_goes_on_with_the_old(bench:
                 until(lambda reader=reader: reader["a"] == 2, f"{name} goes on")
 
     assert bench.run(bench.config("web", "jobs"), script) == 0
+
+
+def test_sighup_waits_for_no_segment_and_loses_none(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write("web", "a: 1\n")
+    bench.write("jobs", "a: 1\n")
+    busy, go_on = threading.Event(), threading.Event()
+    run = Pipeline.run
+
+    def slow(pipeline: Pipeline, view: View, progress: Progress) -> Candidate:
+        if any(layer.file == "web.yaml" and layer.data == b"a: 2\n" for layer in view.layers) and not go_on.is_set():
+            with progress.stage("check", 60.0):
+                busy.set()
+                assert go_on.wait(60)
+        return run(pipeline, view, progress)
+
+    def pulses(more: int) -> None:
+        before = len(bench.notes.values("WATCHDOG"))
+        until(lambda: len(bench.notes.values("WATCHDOG")) >= before + more, "the heartbeats go on")
+
+    def script() -> None:
+        with bench.attach("web") as web, bench.attach("jobs") as jobs:
+            bench.write("web", "a: 2\n")
+            assert busy.wait(60)
+            for settle_ms in (1.0, 3.0):  # the second one comes while the first waits for its turn
+                bench.next = bench.config("web", "jobs", settle_ms=settle_ms)
+                os.kill(os.getpid(), signal.SIGHUP)
+                pulses(3)
+            bench.write("jobs", "a: 2\n")
+            until(lambda: jobs["a"] == 2, "jobs is served meanwhile")
+            assert web["a"] == 1
+            assert web.status().agent_alive
+            go_on.set()
+            until(lambda: web["a"] == 2, "web goes on")
+            bench.write("web", "a: 3\n")
+            until(lambda: web["a"] == 3, "web goes on with the new settings")
+
+    monkeypatch.setattr(Pipeline, "run", slow)
+    monkeypatch.setattr("shmconf_agent.service._STOP_SECONDS", 0.2)
+    try:
+        assert bench.run(bench.config("web", "jobs"), script) == 0
+    finally:
+        go_on.set()
+    assert not any("not taken" in line for line in bench.lines())
+
+
+def test_a_segment_that_cannot_be_opened_again_is_tried_until_it_can(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served_when_ready: list[int] = []
+    send = bench.notes.send
+
+    def note(**fields: str) -> None:
+        send(**fields)
+        if "READY" in fields:
+            with shmconf.attach("web", directory=bench.run_directory) as reader:
+                served_when_ready.append(reader.version)
+
+    refused: list[SegmentConfig] = []
+    make = Agent._make
+
+    def refuse(agent: Agent, segment: SegmentConfig) -> Any:
+        if bench.next is not None and len(refused) < 5:
+            refused.append(segment)
+            raise shmconf.Error("not just now")
+        return make(agent, segment)
+
+    def script() -> None:
+        until(lambda: any("nothing is served yet" in line for line in bench.lines()), "the file is missing")
+        bench.next = bench.config("web", "more", settle_ms=1.0)
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(lambda: len(refused) == 5, "all attempts")
+        bench.write("web", "a: 2\n")
+        with bench.attach("web") as web:
+            until(lambda: web["a"] == 2, "web goes on")
+        until(lambda: bench.notes.values("READY"), "ready")
+
+    monkeypatch.setattr(bench.notes, "send", note)
+    monkeypatch.setattr(Agent, "_make", refuse)
+    monkeypatch.setattr("shmconf_agent.service._RETRY_SECONDS", 0.0)
+    assert bench.run(bench.config("web"), script) == 0
+    assert served_when_ready == [1]
+    assert [segment.name for segment in refused].count("more") == 1  # it never was: that is for the next SIGHUP
+    said = sorted(line for line in bench.lines() if "not taken" in line)
+    assert said == [f"{name}: not taken from the agent's file: not just now" for name in ("more", "web")]
 
 
 def test_an_agent_that_lost_its_segment_exits_1_and_says_why(bench: Bench, tmp_path: Path) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import mmap
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shmconf_agent import sources as sources_module
 from shmconf_agent.config import SegmentConfig, Source
+from shmconf_agent.disk import Reading
 from shmconf_agent.formats import Limits
 from shmconf_agent.mounts import Mount
+from shmconf_agent.problems import Code, Fault
 from shmconf_agent.settle import BURST_S, GRACE_S, LONGEST_S, QUIET_S
 from shmconf_agent.sources import SourceFiles, View
 from shmconf_agent.watch import Hint, Kind, Watcher
@@ -32,9 +33,8 @@ class Bench:
         self.hints: list[Hint] = []
         layers = tuple(Source(source) if isinstance(source, str) else source for source in sources)
         self.files = SourceFiles(
-            SegmentConfig("web", base, layers, schema=schema),
+            SegmentConfig("web", base, layers, schema=schema, limits=limits or Limits()),
             hints=self,
-            limits=limits or Limits(),
             now=lambda: self.now,
             wall_ns=lambda: 0,
         )
@@ -192,15 +192,44 @@ def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     with open(tmp_path / "base.yaml", "wb") as file:
         file.truncate(1 << 40)
     (problem,) = problems(Bench(tmp_path, "base.yaml").all())
-    assert problem == "base.yaml: the file has 1,099,511,627,776 bytes, more than the limit max_bytes = 67,108,864"
-    assert problems(Bench(tmp_path, "base.yaml", limits=Limits(max_bytes=1 << 10)).all())
+    assert problem == "base.yaml: the file has 1,099,511,627,776 bytes, more than the limit max_file_bytes = 67,108,864"
+    assert problems(Bench(tmp_path, "base.yaml", limits=Limits(max_file_bytes=1 << 10)).all())
 
 
-def test_a_directory_with_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources_module, "MOST_FILES", 3)
+def test_a_directory_with_too_many_files_is_refused(tmp_path: Path) -> None:
     write(tmp_path, *(f"{number}.yaml" for number in range(4)))
-    view = Bench(tmp_path, "./").all()
-    assert problems(view) == ["./: names 4 files, more than the limit of 3"]
+    view = Bench(tmp_path, "0.yaml", "./", "1.yaml", limits=Limits(max_files=4)).all()
+    assert problems(view) == [
+        "./: with the 4 files of this source all sources together name more than the limit max_files = 4"
+    ]
+    assert [layer.file for layer in view.layers] == ["0.yaml", "1.yaml"]
+    assert not problems(Bench(tmp_path, "0.yaml", "./", "1.yaml", limits=Limits(max_files=6)).all())
+
+
+def test_files_that_are_too_large_together_are_refused_until_there_is_room(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", "b.yaml", "c.yaml")
+    for name, size in (("a.yaml", 400), ("b.yaml", 601), ("c.yaml", 500)):
+        (tmp_path / name).write_bytes(b"#" * size)
+    bench = Bench(tmp_path, "a.yaml", "b.yaml", "c.yaml", limits=Limits(max_total_bytes=1000))
+    refused = "with the {} bytes of this file all sources together have more than the limit max_total_bytes = 1,000"
+    view = bench.all()
+    assert problems(view) == [f"b.yaml: {refused.format(601)}"]
+    assert [layer.file for layer in view.layers] == ["a.yaml", "c.yaml"]  # what was read before and fits
+    bench.files.reject(view)
+    bench.replace(tmp_path / "a.yaml", b"#")
+    view = bench.files.look()  # 601 + 500 are too many still
+    assert problems(view) == [f"b.yaml: {refused.format(601)}"]
+    bench.files.reject(view)
+    bench.replace(tmp_path / "c.yaml", b"#" * 398)
+    assert problems(bench.files.look()) == []  # in the very look that finds the room
+    bench.now += BURST_S
+    view = bench.files.look()
+    assert view.ready
+    assert problems(view) == []
+    assert sum(len(layer.data) for layer in view.layers) == 1000
+    bench.files.accept(view)
+    bench.replace(tmp_path / "c.yaml", b"#" * 399)
+    assert problems(bench.files.look()) == [f"c.yaml: {refused.format(399)}"]
 
 
 def test_what_may_not_be_read_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -499,7 +528,7 @@ def test_a_source_without_a_slash_may_become_a_directory(tmp_path: Path) -> None
 def test_the_schema_is_followed_but_is_no_layer(tmp_path: Path) -> None:
     write(tmp_path, "a.yaml")
     bench = Bench(tmp_path, "a.yaml", schema="schema.json")
-    assert problems(bench.all())[0].startswith("schema.json: does not exist; ")
+    assert problems(bench.all())[0] == "schema.json: does not exist; create it, or take 'schema' out"
     (tmp_path / "schema.json").write_bytes(b"{}")
     view = bench.accepted()
     assert layers(view) == ["a.yaml"]
@@ -536,20 +565,20 @@ def test_the_directories_to_watch_are_those_where_anything_could_change(tmp_path
 
 
 def test_the_patrol_reads_a_budget_s_worth_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources_module, "PATROL_BYTES", 10_000)
+    monkeypatch.setattr(sources_module, "PATROL_BYTES", 40_000)
     for letter in "abcde":
         (tmp_path / f"{letter}.yaml").write_bytes(b"1234567890")
     bench = Bench(tmp_path, "./")
     bench.files._wall_ns = lambda: 2 * 10**18  # long after the files were written
     bench.accepted()
     seen: list[str] = []
-    read = sources_module.read
+    holds = sources_module.holds
 
-    def spy(path: str, limits: Limits) -> object:
+    def spy(path: str, data: bytes) -> bool:
         seen.append(os.path.basename(path)[0])
-        return read(path, limits)
+        return holds(path, data)
 
-    monkeypatch.setattr(sources_module, "read", spy)
+    monkeypatch.setattr(sources_module, "holds", spy)
     for _ in range(5):
         bench.later(0.5)
         bench.later(0.5)
@@ -591,20 +620,6 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.fixture
-def nobody() -> Iterator[Path]:
-    """A directory, and the rights of a user who is not root for as long as the test lasts."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        user = os.geteuid()
-        importlib.import_module("shmconf_agent.inotify")  # which a stranger may not be able to
-        if user == 0:
-            os.chown(directory, 65534, -1)
-            os.seteuid(65534)
-        yield directory
-        os.seteuid(user)
-
-
 def test_a_real_denial_is_told_as_such(nobody: Path) -> None:
     write(nobody, "a.yaml", "closed/b.yaml", "unlistable/c.yaml")
     (nobody / "a.yaml").chmod(0)
@@ -629,3 +644,77 @@ def test_a_real_denial_is_told_as_such(nobody: Path) -> None:
     assert all("permission denied" in problem for problem in problems(view))
     (note,) = notes
     assert note.startswith(f"{nobody}/closed and 1 more cannot be watched: that needs permission")
+
+
+def test_a_look_anew_takes_nothing_for_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:03}.yaml" for number in range(100)]
+    write(tmp_path, *names)
+    bench = Bench(tmp_path, "./")
+    bench.accepted()
+    read: list[str] = []
+    real_read = sources_module.read
+
+    def noted(path: str, limits: Limits, *, besides: int) -> Reading:
+        read.append(os.path.basename(path))
+        return real_read(path, limits, besides=besides)
+
+    monkeypatch.setattr(sources_module, "read", noted)
+    bench.later(0.01)
+    assert read == []
+    view = bench.files.look(anew=True)
+    assert sorted(read) == names  # each once
+    assert view.whole
+    assert bench.files.unchanged(view)
+
+
+def test_a_look_anew_waits_for_what_is_being_written_and_for_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", "b.yaml")
+    bench = Bench(tmp_path, "a.yaml", "b.yaml")
+    bench.accepted()
+    (tmp_path / "a.yaml").write_bytes(b"cut off: ")
+    bench.hints.append(Hint(Kind.MODIFIED, os.path.realpath(tmp_path / "a.yaml"), bench.now))
+    view = bench.files.look(anew=True)
+    assert not view.whole
+    assert [flux.file for flux in view.in_flux] == ["a.yaml"]
+    assert view.layers[0].data == b"name: a.yaml\n"
+    bench.hints.append(Hint(Kind.CLOSED, os.path.realpath(tmp_path / "a.yaml"), bench.now))
+    view = bench.files.look(anew=True)
+    assert view.whole
+    assert view.layers[0].data == b"cut off: "
+
+
+def test_what_could_not_be_read_is_tried_again_at_each_rescan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of open files that was reached and lifted, or a disk that failed, leaves no trace in the file's times."""
+    write(tmp_path, "a.yaml")
+    bench = Bench(tmp_path, "a.yaml")
+    bench.accepted()
+    real_read = sources_module.read
+    broken = Reading(None, Fault(Code.FILE_UNREADABLE, "cannot be read: too many open files"), None, True)
+    monkeypatch.setattr(sources_module, "read", lambda path, limits, **_: broken)
+    view = bench.all()
+    assert problems(view) == ["a.yaml: cannot be read: too many open files"]
+    bench.files.reject(view)
+    monkeypatch.setattr(sources_module, "read", real_read)
+    bench.later(1)
+    view = bench.later(QUIET_S)
+    assert view.whole
+    assert problems(view) == []
+
+
+def test_a_look_anew_tries_again_what_could_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a change of the file nothing else would: an error of the disk leaves no trace in its times."""
+    write(tmp_path, "a.yaml")
+    bench = Bench(tmp_path, "a.yaml")
+    real_read = sources_module.read
+    broken = Reading(None, Fault(Code.FILE_UNREADABLE, "cannot be read: input/output error"), None, True)
+    monkeypatch.setattr(sources_module, "read", lambda path, limits, **_: broken)
+    view = bench.all()
+    assert problems(view) == ["a.yaml: cannot be read: input/output error"]
+    bench.files.reject(view)
+    monkeypatch.setattr(sources_module, "read", real_read)
+    bench.files._rescan_at = bench.now + 1  # which would try it again as well
+    assert problems(bench.later(0.01)) == ["a.yaml: cannot be read: input/output error"]
+    assert not bench.files.look(anew=True).whole
+    view = bench.later(QUIET_S)
+    assert view.whole
+    assert problems(view) == []

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from shmconf_agent.disk import Reading, Survey, read
+from shmconf_agent.disk import Reading
 from shmconf_agent.formats import Limits
+from shmconf_agent.reading import read
+from shmconf_agent.survey import Survey
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_a_pipe_put_in_its_place_does_not_block(file: Path, monkeypatch: pytest.
 
     reading = read_while(monkeypatch, "open", file, pipe)
     assert (reading.data, reading.steady) == (None, False)
-    assert (read(str(file)).failure or "").startswith("is a named pipe, not a regular file; ")
+    assert str(read(str(file)).failure).startswith("is a named pipe, not a regular file; ")
 
 
 def test_a_file_that_outgrows_the_limit_while_it_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +97,7 @@ def test_a_file_that_outgrows_the_limit_while_it_is_read(file: Path, monkeypatch
         return really(descriptor, size)
 
     monkeypatch.setattr(os, "read", interrupted)
-    reading = read(str(file), Limits(max_bytes=10))
+    reading = read(str(file), Limits(max_file_bytes=10))
     assert reading.data is None
     assert reading.failure is not None
 

@@ -23,7 +23,9 @@ from shmconf_agent.sources import SourceFiles, View
 from shmconf_agent.watch import Watcher
 
 # An exception set from outside is how the tests end a thread.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"), pytest.mark.timing,
+]  # fmt: skip
 
 EVENTS = "events"
 NO_EVENTS = "no events"
@@ -56,7 +58,7 @@ class Reconciler:
                 self.files.accept(view)
         return view
 
-    def run_until(self, condition: Callable[[View], bool], within: float = 10.0) -> float:
+    def run_until(self, condition: Callable[[View], bool], within: float = 60.0) -> float:
         """Goes on until the condition holds after a turn. Returns how long that took, in seconds."""
         begun = time.monotonic()
         while True:

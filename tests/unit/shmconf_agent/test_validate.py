@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import socket
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
@@ -19,12 +20,17 @@ from shmconf_agent.validate import BadSchema, Schema
 Check = Callable[[Any, Any], list[tuple[tuple[Any, ...], str]]]
 
 
+def told(schema: Schema, tree: Any) -> list[tuple[tuple[Any, ...], str]]:
+    """Each violation's path and words."""
+    return [(each.path, str(each.fault)) for each in schema.problems(tree)]
+
+
 @pytest.fixture
 def check(tmp_path: Path) -> Check:
     def run(schema: Any, tree: Any) -> list[tuple[tuple[Any, ...], str]]:
         file = tmp_path / "schema.json"
         file.write_text(json.dumps(schema))
-        return Schema.load(file).problems(tree)
+        return told(Schema.load(file), tree)
 
     return run
 
@@ -288,7 +294,7 @@ def test_every_path_is_one_of_the_real_tree(nothing_allowed: Schema, tree: dict[
         return [path]
 
     clashing = {clash.path for clash in view(tree).clashes}
-    found = [path for path, _ in nothing_allowed.problems(tree)]
+    found = [each.path for each in nothing_allowed.problems(tree)]
     if clashing:
         assert clashing <= set(found)
     else:
@@ -336,7 +342,7 @@ def test_a_deep_tree_is_validated(check: Check) -> None:
 def test_a_schema_may_be_yaml_or_toml(tmp_path: Path) -> None:
     yaml = tmp_path / "schema.yaml"
     yaml.write_text("properties:\n  day: {const: 2024-02-29}\n  port: {type: integer}\n")
-    assert Schema.load(yaml).problems({"day": date(2024, 2, 29), "port": "x"}) == [
+    assert told(Schema.load(yaml), {"day": date(2024, 2, 29), "port": "x"}) == [
         (("port",), '"x" is not of type integer')
     ]
     toml = tmp_path / "schema.toml"
@@ -393,7 +399,7 @@ def test_a_schema_may_refer_to_files_beside_it(tmp_path: Path) -> None:
     )
     (parts / "more.json").write_text('{"type": "integer"}')
     schema = Schema.load(file)
-    assert schema.problems({"port": {"number": "x", "nmber": 1}, "x": 1}) == [
+    assert told(schema, {"port": {"number": "x", "nmber": 1}, "x": 1}) == [
         (("port", "number"), '"x" is not of type integer'),
         (("port", "nmber"), "unknown key 'nmber'; did you mean 'number'?"),
         (("x",), "1 is not of type null"),
@@ -456,3 +462,14 @@ def test_a_reference_may_name_the_document_by_its_id(check: Check) -> None:
 
 def test_bad_schema_is_invalid() -> None:
     assert issubclass(BadSchema, Invalid)
+
+
+def test_what_a_schema_refers_to_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "device.json").symlink_to("/dev/zero")
+    file = tmp_path / "schema.json"
+    file.write_text('{"properties": {"a": {"$ref": "pipe.json"}, "b": {"$ref": "device.json"}}}')
+    told = refused(file)
+    advice = "put a file in its place or take it out of the sources"
+    assert f"pipe.json: cannot read the schema: is a named pipe, not a regular file; {advice}" in told
+    assert f"device.json: cannot read the schema: is a device, not a regular file; {advice}" in told
