@@ -19,6 +19,7 @@ import logging
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -136,6 +137,9 @@ class _Pages:
             response = _json(405, {"error": f"{request.path} takes {method}"})
             response.headers["Allow"] = method
             return response
+        twice = [name for name, count in Counter(name for name, _ in request.query.items()).items() if count > 1]
+        if twice:
+            return _json(400, {"error": f"{', '.join(map(repr, twice))} can be given once"})
         return await page(request, connection)
 
     async def _healthy(self, request: web.BaseRequest, connection: Connection) -> web.Response:

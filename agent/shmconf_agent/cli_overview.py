@@ -80,6 +80,8 @@ def _reasons(name: str, status: Status | str) -> list[str]:
     lines = []
     if status.hold is not None:
         lines.append(f"{name}: HELD: {hold_text(status.hold)}; to follow the files again: {to_resume(name)}")
+    elif status.rollback_of is not None and status.last_error is not None:
+        lines.append(f"{name}: served: a rollback of version {status.rollback_of}, not held any more")
     if status.last_error is not None:
         what = "rejected" if status.held is None else "held"
         lines.append(f"{name}: {what}: {status.last_error}")

@@ -167,7 +167,8 @@ def status(
         with waiting(f"waiting for version {wait_version} of {segment}"):
             there = _wait_for(directory, segment, wait_version, timeout)
         if not there:
-            click.echo(f"segment {segment!r} did not reach version {wait_version} within {timeout:g} s", err=True)
+            late = f"segment {segment!r} did not reach version {wait_version} within {timeout:g} s"
+            click.echo(f"shmconf: {late}", err=True)
             context.exit(TIMED_OUT)
     elif timeout is not None:
         raise click.UsageError("--timeout goes with --wait-version")

@@ -43,6 +43,8 @@ from .view import SourceLayer
 
 MOST_VERSIONS = 50
 MOST_BYTES = 64_000_000
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where older versions can give way."""
 
 _VERSION_NAME = re.compile(r"(\d{10,18})-([0-9a-f]{16})-(\d{1,19})\.version")
 _SOURCE_NAME = re.compile(r"([0-9a-f]{32})\.source")
@@ -228,6 +230,20 @@ class History:
                 directory.remove(below.name)
             self._prune(directory)
 
+    def give_up_oldest(self, spared: str) -> bool:
+        """Remove the oldest version, as room for something else; False where there is none to give. Raises OSError.
+
+        Neither the newest goes nor one whose document has the digest `spared`.
+        """
+        with open_history(self.path) as directory:
+            places = self._places(directory, directory.list())[1:]
+            for place in reversed(places):
+                if place.entry is None or place.entry.kept.digest != spared:
+                    directory.remove(place.found.name)
+                    self._remove_unused(directory)
+                    return True
+        return False
+
     def next_sequence(self) -> int:
         """The number behind all that are kept. Raises OSError."""
         with open_history(self.path, make=True) as directory:
@@ -340,7 +356,7 @@ class History:
                 directory.put(name, parts)
                 return
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno not in NO_ROOM:
                     raise
                 places = self._places(directory, directory.list())
                 older = [place for place in places if place.order < order]

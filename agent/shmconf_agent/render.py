@@ -82,6 +82,7 @@ def status_fields(status: Status) -> dict[str, Any]:
         "serving_last_known_good": status.serving_last_known_good,
         "held": status.held,
         "hold": hold_fields(status.hold),
+        "rollback_of": status.rollback_of,
         "stale": status.agent.stale,
         "last_error": status.last_error,
         "last_error_at": None if status.agent.last_error_at is None else when(status.agent.last_error_at),
@@ -120,6 +121,8 @@ def status_text(status: Status) -> str:
         lines.append(f"  HELD       {hold_text(status.hold)}")
         waits = "what the files make now" if status.hold.candidate else "edits"
         lines.append(f"             {waits} will not be published before: {to_resume(status.name)}")
+    elif status.rollback_of is not None:
+        lines.append(f"  rollback   of version {status.rollback_of}, not held any more")
     lines.append(f"  agent      {_agent_text(status)}")
     if status.last_error is not None:
         what = "rejected " if status.held is None else "held     "

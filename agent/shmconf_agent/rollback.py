@@ -12,6 +12,7 @@ Of one segment's reconciler, and of its thread.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from shmconf.errors import Error, SegmentLocked
 
 from .config import SegmentConfig
 from .events import Said, Say, still_serving
-from .history import Entry, History, NotKept
+from .history import NO_ROOM, Entry, History, NotKept
 from .hold import Damaged, HoldFile, Record, Resume, RollBack, who
 from .log_kinds import Kind
 from .masking import noted_paths
@@ -115,7 +116,7 @@ class Rollbacks:
         with progress.stage("publish", _PUBLISH_SECONDS):
             unwritten: str | None = None
             try:
-                self._file.keep(record)
+                self._keep(record)
             except OSError as error:
                 unwritten = f"the hold cannot be kept in {self._file.path}: {_reason(error)}"
                 if not order.force:
@@ -205,13 +206,23 @@ class Rollbacks:
             pipeline.close()
         return ()
 
+    def _keep(self, record: Record) -> None:
+        """Make it durable; on a disk without room the oldest versions give way to it. Raises OSError."""
+        while True:
+            try:
+                self._file.keep(record)
+                return
+            except OSError as error:
+                if error.errno not in NO_ROOM or not self._history.give_up_oldest(record.digest):
+                    raise
+
     def _put_back(self, before: Record | None) -> None:
         """The record from before a rollback that came to nothing."""
         try:
             if before is None:
                 self._file.remove()
             else:
-                self._file.keep(before)
+                self._keep(before)
         except OSError as error:
             self.problem = f"{self._file.path} names a rollback that came to nothing: {_reason(error)}; remove it"
 
@@ -226,7 +237,7 @@ class Rollbacks:
                 with contextlib.suppress(Error):  # what is served is damaged
                     self._publisher.keep_again()
             try:
-                self._file.keep(self._record)
+                self._keep(self._record)
             except OSError as error:
                 self._lasts_as_long_as_the_agent(f"the hold cannot be kept in {self._file.path}: {_reason(error)}")
             else:
@@ -294,6 +305,7 @@ def _asked(hold: Hold) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
+        # What is opened by a name within a directory is named by the message around this already.
+        where = f"{error.filename}: " if error.filename and os.path.isabs(error.filename) else ""
         return f"{where}{error.strerror or error}"
     return str(error)

@@ -24,7 +24,7 @@ from .directories import check_name, reader_directories
 from .errors import Error, SegmentCorrupt, SegmentNotFound
 from .look_ups import LookUps
 from .opening import Attached, open_attachment
-from .snapshot import Snapshot, decode_metadata, digest_in
+from .snapshot import Snapshot, decode_metadata, digest_in, rollback_in
 from .status import ALIVE_SECONDS, AgentStatus, Status
 
 _REOPEN_SECONDS = 0.05  # a retired segment's successor is looked for at most this often
@@ -72,12 +72,13 @@ def find(name: str, directory: str | os.PathLike[str] | None = None) -> Attached
 def read_status(name: str, attachment: Attached, *, retries: int = 0, reopened: int = 0) -> Status:
     """The Status of an attachment, also of one without a version. Never raises for a damaged payload or status."""
     version, retired = attachment.latest()
-    digest, published_at = None, None
+    digest, published_at, rollback_of = None, None, None
     try:
         note = attachment.copy_note()
         if note is not None:
             version, published_at = note.version, note.published_at
-            digest = digest_in(decode_metadata(note.version, note.metadata))
+            metadata = decode_metadata(note.version, note.metadata)
+            digest, rollback_of = digest_in(metadata), rollback_in(metadata)
     except Error:
         pass  # the version stays as `latest` names it; its digest is unknown
     agent = _agent_status(attachment)
@@ -94,6 +95,7 @@ def read_status(name: str, attachment: Attached, *, retries: int = 0, reopened: 
         retired=retired,
         retries=retries + attachment.retries,
         reopened=reopened,
+        rollback_of=rollback_of,
         agent=agent,
     )
 

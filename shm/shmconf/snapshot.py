@@ -157,3 +157,10 @@ def digest_in(metadata: dict[str, Any]) -> str:
     """The digest that a version's metadata tells; "" where it tells none."""
     digest = metadata.get("digest")
     return digest if isinstance(digest, str) else ""
+
+
+def rollback_in(metadata: dict[str, Any]) -> int | None:
+    """The version that a version's metadata tells it to be a rollback of; None where it tells none."""
+    rollback = metadata.get("rollback")
+    of = rollback.get("version") if isinstance(rollback, dict) else None
+    return of if type(of) is int else None

@@ -130,7 +130,8 @@ class Status:
 
     agent_alive: a heartbeat within 3 s and not stopped. heartbeat_age in seconds, None without a heartbeat. version 0:
     nothing published yet. published_at in ns since 1970. retries counts this reader's tries that a concurrent
-    publication made worthless; reopened counts how often it moved to a replacement of the segment.
+    publication made worthless; reopened counts how often it moved to a replacement of the segment. rollback_of: the
+    kept version that this one is a rollback of, whether it is held (`hold`) or not any more; None for one of the files.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Status:
     retired: bool
     retries: int
     reopened: int
+    rollback_of: int | None = None
     agent: AgentStatus = field(default_factory=AgentStatus)
 
     @property

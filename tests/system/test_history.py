@@ -244,6 +244,29 @@ def test_on_a_small_disk_the_oldest_give_way_and_a_full_one_is_told_until_it_has
     eventually(lambda: not warnings(web), lambda: warnings(web))
 
 
+def test_on_a_full_disk_the_oldest_give_way_to_the_record_of_a_hold(small_state, eventually):
+    """A rollback is wanted most when something is wrong; a disk without a byte left is no reason to refuse it."""
+    web = small_state
+    agent = web.start()
+    reader = web.attach()
+    for version in range(2, 6):
+        web.write("base.yaml", f"value: {version}\nfill: {noise(20_000, version)}\n")
+        eventually(lambda version=version: reader.version == version, f"version {version}")
+        eventually(is_kept(web, version), f"version {version} is kept")
+    eventually(lambda: not list((web.state / "web.history").glob("*.new")), "nothing is being written")
+    size = os.statvfs(web.state)
+    (web.state / "of-somebody-else").write_bytes(bytes(size.f_bavail * size.f_frsize))
+    assert os.statvfs(web.state).f_bavail == 0
+    rolled_back = web.run("rollback", "web", "2")
+    assert rolled_back.returncode == 0, rolled_back.stdout + rolled_back.stderr
+    assert reader["value"] == 2
+    assert 1 not in versions(web)
+    agent.kill()
+    web.start().says("HELD: version 6 is a rollback of version 2")
+    assert reader["value"] == 2
+    assert web.status()[1]["hold"]["version"] == 2
+
+
 @pytest.fixture
 def read_only(web, require):
     """`read_only(True)` mounts the history over itself so that nobody can write in it, `read_only(False)` undoes it."""
