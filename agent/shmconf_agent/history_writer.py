@@ -17,7 +17,7 @@ from typing import Any
 
 from shmconf import codec
 
-from .history import History
+from .history_keeping import WritableHistory
 from .kept_version import KeptVersion, SourceRef
 from .view import SourceLayer
 
@@ -47,7 +47,7 @@ class Publication:
 class HistoryWriter:
     """See the module. `history` is this writer's own."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: WritableHistory) -> None:
         """Nothing is written yet."""
         self._history = history
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ from typing import Any
 from shmconf.snapshot import Snapshot
 
 from .history import History
+from .history_keeping import WritableHistory
 from .history_writer import HistoryWriter, Publication
 from .kept_version import KeptVersion
 from .view import SourceLayer
@@ -28,7 +29,7 @@ class Keeping:
     def __init__(self, state: Path, name: str) -> None:
         """state: the state directory. name: of the segment. Nothing is read or written yet."""
         self._history = History(state, name)
-        self._writer = HistoryWriter(History(state, name))
+        self._writer = HistoryWriter(WritableHistory(state, name))
         self._unsourced: Publication | None = None  # what is served, if nobody has kept what it was made from
 
     def newest(self) -> tuple[KeptVersion, bytes] | None:

@@ -22,7 +22,8 @@ from shmconf.errors import Error, SegmentLocked
 
 from .config import SegmentConfig
 from .events import Said, Say, still_serving
-from .history import NO_ROOM, Entry, History, NotKept
+from .history import Entry, NotKept
+from .history_keeping import NO_ROOM, WritableHistory
 from .hold import Damaged, HoldFile, Record, Resume, RollBack, who
 from .log_kinds import Kind
 from .masking import noted_paths
@@ -47,7 +48,7 @@ class Rollbacks:
         self._name = config.name
         self._publisher = publisher
         self._say = say
-        self._history = History(state, config.name)
+        self._history = WritableHistory(state, config.name)
         self._file = HoldFile(self._history.path)
         self._record: Record | None = None
         self._is_complete = True

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shmconf import codec
-from shmconf_agent.history import History
+from shmconf_agent.history_keeping import WritableHistory
 from shmconf_agent.kept_version import KeptVersion, SourceRef
 from shmconf_agent.settle import digest_of
 
@@ -37,7 +37,8 @@ def keep(state: Path, version: int) -> None:
     refs = tuple(SourceRef(name, (), digest_of(data), f"/etc/{name}") for name, data in texts.items())
     payload = document(version)
     kept = KeptVersion(5, version, version, hashlib.sha256(payload).hexdigest(), sources=refs)
-    History(state, "web", most_versions=2).keep(kept, payload, {digest_of(data): data for data in texts.values()})
+    history = WritableHistory(state, "web", most_versions=2)
+    history.keep(kept, payload, {digest_of(data): data for data in texts.values()})
 
 
 def main() -> None:

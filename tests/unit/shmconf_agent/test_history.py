@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from shmconf import codec
-from shmconf_agent.history import Entry, History, NotKept
+from shmconf_agent.history import Entry, NotKept
 from shmconf_agent.history_directory import HistoryDirectory
+from shmconf_agent.history_keeping import WritableHistory
 from shmconf_agent.kept_version import KeptVersion, SourceRef
 from shmconf_agent.settle import digest_of
 from shmconf_agent.view import SourceLayer
@@ -28,7 +29,7 @@ def layer(file: str, text: str) -> SourceLayer:
 
 
 def keep(
-    history: History, version: int, *texts: SourceLayer, epoch: int = 9, value: object = None, **more: Any
+    history: WritableHistory, version: int, *texts: SourceLayer, epoch: int = 9, value: object = None, **more: Any
 ) -> None:
     payload = codec.pack({"value": version if value is None else value})
     kept = KeptVersion(
@@ -43,34 +44,34 @@ def keep(
     history.keep(kept, payload, {text.digest: text.data for text in texts})
 
 
-def versions(history: History) -> list[int]:
+def versions(history: WritableHistory) -> list[int]:
     return [entry.kept.version for entry in history.entries()]
 
 
-def names(history: History) -> list[str]:
+def names(history: WritableHistory) -> list[str]:
     return sorted(os.listdir(history.path))
 
 
-def values(history: History) -> list[object]:
+def values(history: WritableHistory) -> list[object]:
     return [codec.unpack(history.payload(entry))["value"] for entry in history.entries()]
 
 
-def served(history: History) -> int | None:
+def served(history: WritableHistory) -> int | None:
     newest = history.newest()
     return None if newest is None else newest[0].version
 
 
-def file_of(history: History, version: int) -> Path:
+def file_of(history: WritableHistory, version: int) -> Path:
     return history.path / history.find(version).name
 
 
 def test_what_is_kept_is_there_for_the_next_and_for_others(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     assert (history.entries(), history.newest(), history.problem) == ([], None, None)
     base, site = layer("base.yaml", "a: 1\n"), layer("site.yaml", "b: 2\n")
     keep(history, 1, base, site, changed=("base.yaml",), keys=2)
     keep(history, 2, base, layer("site.yaml", "b: 3\n"))
-    other = History(tmp_path, "web")
+    other = WritableHistory(tmp_path, "web")
     assert versions(other) == [2, 1]
     assert values(other) == [2, 1]
     first = other.find(1)
@@ -85,7 +86,7 @@ def test_what_is_kept_is_there_for_the_next_and_for_others(tmp_path: Path) -> No
 
 
 def test_only_its_owner_may_look(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     before = os.umask(0)
     try:
         keep(history, 1, layer("a.yaml", "a: 1\n"))
@@ -99,7 +100,7 @@ def test_only_its_owner_may_look(tmp_path: Path) -> None:
 
 
 def test_an_unchanged_source_is_kept_once(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     big = layer("big.yaml", "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(250)))
     keep(history, 1, big)
     once = sum(each.stat().st_size for each in history.path.iterdir())
@@ -110,7 +111,7 @@ def test_an_unchanged_source_is_kept_once(tmp_path: Path) -> None:
 
 
 def test_sixty_versions_leave_the_last_fifty_and_their_sources(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     for version in range(1, 61):
         keep(history, version, layer("base.yaml", "same: 1\n"), layer("site.yaml", f"v: {version}\n"))
     assert versions(history) == list(range(60, 10, -1))
@@ -123,7 +124,7 @@ def test_bytes_are_bounded_sources_included_and_the_newest_stays_however_big(tmp
     def noise(count: int, salt: int) -> str:
         return "".join(hashlib.sha256(f"{salt} {number}".encode()).hexdigest() for number in range(count))
 
-    history = History(tmp_path, "web", most_bytes=30_000)
+    history = WritableHistory(tmp_path, "web", most_bytes=30_000)
     for version in range(1, 10):
         keep(history, version, layer("a.yaml", noise(150, version)), value=noise(10, version))
     total = sum(each.stat().st_size for each in history.path.iterdir())
@@ -138,7 +139,7 @@ def test_bytes_are_bounded_sources_included_and_the_newest_stays_however_big(tmp
 
 
 def test_epochs_and_clocks_that_go_back_do_not_change_the_order(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     keep(history, 1, epoch=99)
     keep(history, 1001, epoch=5)
     keep(history, 3, epoch=77)  # the reservation was lost, too, and the clock is that of version 3
@@ -151,7 +152,7 @@ def test_epochs_and_clocks_that_go_back_do_not_change_the_order(tmp_path: Path) 
 
 def test_what_comes_late_is_not_taken_for_the_newest(tmp_path: Path) -> None:
     """As what hung in a disk while the segment's settings were changed, and another writer went on."""
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     for version in (1, 2, 9, 10, 5, 4):
         keep(history, version)
     assert versions(history) == [10, 9, 5, 4, 2, 1]
@@ -159,7 +160,7 @@ def test_what_comes_late_is_not_taken_for_the_newest(tmp_path: Path) -> None:
 
 
 def test_the_same_version_again_adds_what_was_missing(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     keep(history, 1)
     with pytest.raises(NotKept, match="nobody has kept"):
         history.layers(history.find(1))
@@ -176,7 +177,7 @@ def test_the_same_version_again_adds_what_was_missing(tmp_path: Path) -> None:
 
 
 def test_a_document_published_again_and_again_is_kept_twice_and_knows_its_sources(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     source = layer("a.yaml", "a: 1\n")
     keep(history, 1, source, value="x", keys=1)
     for version in (1001, 2001, 3001):  # as last known good, boot after boot
@@ -230,12 +231,12 @@ def open_to_all(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [corrupt, tear, empty, swap, open_to_all])
 def test_a_damaged_version_is_passed_over_and_named(tmp_path: Path, harm: Callable[[Path], None]) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     keep(history, 1)
     keep(history, 2)
     path = file_of(history, 2)
     harm(path)
-    for reader in (history, History(tmp_path, "web")):
+    for reader in (history, WritableHistory(tmp_path, "web")):
         assert served(reader) == 1
         assert reader.problem is not None
         assert str(path) in reader.problem
@@ -247,7 +248,7 @@ def test_a_damaged_version_is_passed_over_and_named(tmp_path: Path, harm: Callab
 
 @pytest.mark.parametrize("harm", [link, pipe])
 def test_what_is_no_file_of_its_own_is_not_followed(tmp_path: Path, harm: Callable[[Path], None]) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     keep(history, 1)
     keep(history, 2)
     entry = history.entries()[0]
@@ -258,7 +259,7 @@ def test_what_is_no_file_of_its_own_is_not_followed(tmp_path: Path, harm: Callab
 
 
 def test_damage_is_told_to_who_asks_for_that_version(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     source = layer("a.yaml", "a: 1\n")
     keep(history, 1, source)
     entry = history.entries()[0]
@@ -271,12 +272,12 @@ def test_damage_is_told_to_who_asks_for_that_version(tmp_path: Path) -> None:
     (history.path / entry.name).unlink()
     with pytest.raises(NotKept, match=r"not in .* any more"):
         history.payload(entry)
-    History(tmp_path, "web").keep(entry.kept, codec.pack({"value": 1}), {source.digest: source.data})
+    WritableHistory(tmp_path, "web").keep(entry.kept, codec.pack({"value": 1}), {source.digest: source.data})
     assert history.layers(entry) == (source,)
 
 
 def test_all_damaged_is_nothing(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     for version in (1, 2, 3):
         keep(history, version)
         corrupt(file_of(history, version))
@@ -286,7 +287,7 @@ def test_all_damaged_is_nothing(tmp_path: Path) -> None:
 
 
 def test_left_overs_are_removed_and_unknown_files_are_not(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     keep(history, 1, layer("a.yaml", "a: 1\n"))
     own = names(history)
     for name in own:
@@ -301,7 +302,7 @@ def test_left_overs_are_removed_and_unknown_files_are_not(tmp_path: Path) -> Non
 
 
 def test_a_link_in_the_place_of_a_file_or_of_the_directory_is_not_followed(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     victim = tmp_path / "victim"
     victim.write_text("precious")
     history.path.mkdir()
@@ -319,7 +320,7 @@ def test_a_link_in_the_place_of_a_file_or_of_the_directory_is_not_followed(tmp_p
 
 
 def test_a_directory_that_others_may_write_is_not_believed(tmp_path: Path) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     keep(history, 1)
     history.path.chmod(0o777)
     assert served(history) is None
@@ -330,7 +331,7 @@ def test_a_directory_that_others_may_write_is_not_believed(tmp_path: Path) -> No
 
 def test_another_users_history_is_for_reading_only(tmp_path: Path, require: Callable[[object, str], None]) -> None:
     require(os.geteuid() == 0, "only root may give a file away")
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     keep(history, 1)
     for path in (history.path, *history.path.iterdir()):
         os.chown(path, 65534, 65534)
@@ -345,7 +346,7 @@ def test_another_users_history_is_for_reading_only(tmp_path: Path, require: Call
 class FullDisk:
     """Lets so many bytes be put in the history's directory."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, history: History, room: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, history: WritableHistory, room: int) -> None:
         put = HistoryDirectory.put
 
         def limited(directory: HistoryDirectory, name: str, parts: Sequence[bytes]) -> None:
@@ -365,7 +366,7 @@ def noise(version: int, count: int) -> str:
 def test_where_there_is_no_room_the_oldest_give_way_to_the_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     base = layer("base.yaml", noise(0, 30))
     FullDisk(monkeypatch, history, 15_000)
     for version in range(1, 20):
@@ -385,7 +386,7 @@ def test_where_there_is_no_room_the_oldest_give_way_to_the_newest(
 def test_what_fails_at_any_step_leaves_what_was_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    history = History(tmp_path, "web")
+    history = WritableHistory(tmp_path, "web")
     keep(history, 1, layer("a.yaml", "a: 1\n"))
     before = names(history)
     real = getattr(os, step)
@@ -439,14 +440,14 @@ def test_a_kill_before_any_step_leaves_a_whole_version_and_the_next_goes_on(
     for stop in itertools.count():
         root = tmp_path / str(stop)
         root.mkdir()
-        history = History(root, "web", most_versions=2)
+        history = WritableHistory(root, "web", most_versions=2)
         keep(history, 1, wanted[0], layer("site.yaml", "v: 1\n"))
         keep(history, 2, wanted[0], layer("site.yaml", "v: 1b\n"))
         with monkeypatch.context() as patched:
             killer = Killer(patched, stop)
             with contextlib.suppress(Killed):
                 keep(history, 3, *wanted)
-        successor = History(root, "web", most_versions=2)
+        successor = WritableHistory(root, "web", most_versions=2)
         assert served(successor) in (2, 3)
         assert successor.problem is None
         for entry in successor.entries()[1:]:
@@ -463,8 +464,8 @@ def test_a_kill_before_any_step_leaves_a_whole_version_and_the_next_goes_on(
 
 
 def test_it_can_be_read_while_it_is_written_and_pruned(tmp_path: Path) -> None:
-    """Another History on the same directory, between any two steps of the writer: it never sees half of anything."""
-    writer, reader = History(tmp_path, "web", most_versions=3), History(tmp_path, "web")
+    """Another history on the same directory, between any two steps of the writer: it never sees half of anything."""
+    writer, reader = WritableHistory(tmp_path, "web", most_versions=3), WritableHistory(tmp_path, "web")
     seen: list[int] = []
 
     def look() -> None:

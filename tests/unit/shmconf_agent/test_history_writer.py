@@ -15,7 +15,7 @@ import pytest
 
 from shmconf import codec
 from shmconf_agent import history_writer
-from shmconf_agent.history import History
+from shmconf_agent.history_keeping import WritableHistory
 from shmconf_agent.history_writer import HistoryWriter, Publication, count_keys
 from shmconf_agent.kept_version import KeptVersion
 from shmconf_agent.settle import digest_of
@@ -42,7 +42,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def kept(state: Path) -> list[int]:
-    return [entry.kept.version for entry in History(state, "web").entries()]
+    return [entry.kept.version for entry in WritableHistory(state, "web").entries()]
 
 
 class Disk:
@@ -52,16 +52,16 @@ class Disk:
         self.began: list[int] = []
         self.goes = threading.Semaphore(0)
         self.failure: OSError | None = None
-        real = History.keep
+        real = WritableHistory.keep
 
-        def slow(history: History, version: KeptVersion, *arguments: Any) -> None:
+        def slow(history: WritableHistory, version: KeptVersion, *arguments: Any) -> None:
             self.began.append(version.version)
             assert self.goes.acquire(timeout=SECONDS)
             if self.failure is not None:
                 raise self.failure
             real(history, version, *arguments)
 
-        monkeypatch.setattr(History, "keep", slow)
+        monkeypatch.setattr(WritableHistory, "keep", slow)
 
     def go(self, times: int = 1000) -> None:
         self.goes.release(times)
@@ -75,7 +75,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 
 
 def test_the_newest_goes_first_and_what_came_meanwhile_follows(tmp_path: Path, disk: Disk) -> None:
-    writer = HistoryWriter(History(tmp_path, "web"))
+    writer = HistoryWriter(WritableHistory(tmp_path, "web"))
     writer.keep(publication(1))
     until(lambda: disk.began == [1])
     for version in (2, 3, 4):  # the disk is busy: none of this waits for it
@@ -91,7 +91,7 @@ def test_the_newest_goes_first_and_what_came_meanwhile_follows(tmp_path: Path, d
 
 
 def test_of_too_many_the_oldest_are_left_out_never_the_newest(tmp_path: Path, disk: Disk) -> None:
-    writer = HistoryWriter(History(tmp_path, "web"))
+    writer = HistoryWriter(WritableHistory(tmp_path, "web"))
     writer.keep(publication(1))
     until(lambda: disk.began == [1])
     for version in range(2, 100):
@@ -106,7 +106,7 @@ def test_what_waits_is_bounded_in_bytes(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, big: str
 ) -> None:
     monkeypatch.setattr(history_writer, "MOST_WAITING_BYTES", 25_000)
-    writer = HistoryWriter(History(tmp_path, "web"))
+    writer = HistoryWriter(WritableHistory(tmp_path, "web"))
     writer.keep(publication(1))
     until(lambda: disk.began == [1])
     for version in range(2, 9):
@@ -123,7 +123,7 @@ def test_sources_that_the_newest_shares_take_no_room(
     monkeypatch.setattr(history_writer, "MOST_WAITING_BYTES", 25_000)
     shared = "x" * 20_000
     texts = [SourceLayer("a.yaml", (), shared.encode(), digest_of(shared.encode()), "/etc/a.yaml", False)]
-    writer = HistoryWriter(History(tmp_path, "web"))
+    writer = HistoryWriter(WritableHistory(tmp_path, "web"))
     writer.keep(publication(1))
     until(lambda: disk.began == [1])
     for version in range(2, 7):
@@ -135,7 +135,7 @@ def test_sources_that_the_newest_shares_take_no_room(
 
 def test_a_disk_that_refuses_is_a_problem_that_passes(tmp_path: Path) -> None:
     state = tmp_path / "gone"
-    writer = HistoryWriter(History(state, "web"))
+    writer = HistoryWriter(WritableHistory(state, "web"))
     for version in (1, 2):
         writer.keep(publication(version))
         writer.settle()
@@ -155,7 +155,7 @@ def test_a_disk_that_refuses_is_a_problem_that_passes(tmp_path: Path) -> None:
 
 
 def test_an_older_version_that_is_refused_holds_up_nothing(tmp_path: Path, disk: Disk) -> None:
-    writer = HistoryWriter(History(tmp_path, "web"))
+    writer = HistoryWriter(WritableHistory(tmp_path, "web"))
     writer.keep(publication(1))
     until(lambda: disk.began == [1])
     disk.failure = OSError(errno.EFBIG, "File too large")
@@ -170,9 +170,9 @@ def test_an_older_version_that_is_refused_holds_up_nothing(tmp_path: Path, disk:
 
 
 def test_a_fault_of_its_own_is_told_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = HistoryWriter(History(tmp_path, "web"))
+    writer = HistoryWriter(WritableHistory(tmp_path, "web"))
     with monkeypatch.context() as patched:
-        patched.setattr(History, "next_sequence", lambda history: 1 // 0)
+        patched.setattr(WritableHistory, "next_sequence", lambda history: 1 // 0)
         writer.keep(publication(1))
         writer.settle()
     assert "internal error: ZeroDivisionError" in (writer.problem or "")
@@ -183,7 +183,7 @@ def test_a_fault_of_its_own_is_told_and_not_the_end(tmp_path: Path, monkeypatch:
 
 def test_a_successor_goes_on_behind_what_is_there(tmp_path: Path) -> None:
     for start in (1, 4):
-        writer = HistoryWriter(History(tmp_path, "web"))
+        writer = HistoryWriter(WritableHistory(tmp_path, "web"))
         for version in range(start, start + 3):
             writer.keep(publication(version))
             writer.settle()
@@ -191,14 +191,14 @@ def test_a_successor_goes_on_behind_what_is_there(tmp_path: Path) -> None:
 
 
 def test_a_state_directory_that_is_lost_or_exchanged_begins_anew(tmp_path: Path) -> None:
-    other = HistoryWriter(History(tmp_path / "other", "web"))
+    other = HistoryWriter(WritableHistory(tmp_path / "other", "web"))
     (tmp_path / "other").mkdir()
     for version in range(11, 31):
         other.keep(publication(version, epoch=8))
         other.settle()
     state = tmp_path / "state"
     state.mkdir()
-    writer = HistoryWriter(History(state, "web"))
+    writer = HistoryWriter(WritableHistory(state, "web"))
     writer.keep(publication(1))
     writer.settle()
     os.rename(state / "web.history", tmp_path / "lost")
@@ -217,10 +217,10 @@ def test_keys_are_counted_wherever_they_are() -> None:
 
 
 def test_keys_are_kept_whoever_counts_them(tmp_path: Path) -> None:
-    writer = HistoryWriter(History(tmp_path, "web"))
+    writer = HistoryWriter(WritableHistory(tmp_path, "web"))
     writer.keep(publication(1))
     bare = publication(2)
     writer.settle()
     writer.keep(Publication(bare.kept, bare.payload))
     writer.settle()
-    assert [entry.kept.keys for entry in History(tmp_path, "web").entries()] == [2, 2]
+    assert [entry.kept.keys for entry in WritableHistory(tmp_path, "web").entries()] == [2, 2]
