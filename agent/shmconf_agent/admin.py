@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shmconf.directories import Directory
+from shmconf.workers import Worker
 
 from .events import Said, Say
 from .reload import Reload
@@ -58,6 +59,9 @@ class Asked(Protocol):
 
     def totals(self) -> dict[str, Totals]:
         """What the reloads of each segment have come to, and how it stands."""
+
+    def workers(self, segment: str, served: int) -> list[Worker]:
+        """The workers that are attached to a segment, which serves this version."""
 
     def directory(self) -> Directory:
         """Where the segments are."""

@@ -173,7 +173,7 @@ class _Pages:
         if self._exposition is None:
             from .metrics import Metrics
 
-            self._exposition = Metrics(self._admin.agent.totals)
+            self._exposition = Metrics(self._admin.agent.totals, self._admin.agent.workers)
         return self._exposition.encoded(accept)
 
     async def _aside(self, work: Callable[[], _T]) -> _T:

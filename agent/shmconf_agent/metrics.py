@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -21,6 +21,8 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from shmconf.workers import Worker
+
 from .tally import Totals
 
 __all__ = ["Metrics"]
@@ -32,17 +34,19 @@ _SEGMENT = ["segment"]
 
 Tallies = Callable[[], Mapping[str, Totals]]
 """By segment."""
+Workers = Callable[[str, int], Sequence[Worker]]
+"""Those that are attached to a segment, which serves this version."""
 
 
 class Metrics:
     """Of one agent: of all of its segments, and of its process."""
 
-    def __init__(self, totals: Tallies) -> None:
+    def __init__(self, totals: Tallies, workers: Workers = lambda segment, served: ()) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Segments(totals))
+        self._registry.register(_Segments(totals, workers))
         _Process(registry=self._registry)
         self._segments = CollectorRegistry()
-        self._segments.register(_Segments(totals))
+        self._segments.register(_Segments(totals, workers))
 
     def encoded(self, accept: str = "") -> tuple[bytes, str]:
         """The text and its content type: OpenMetrics where the Accept header asks for it, else Prometheus's own."""
@@ -59,16 +63,17 @@ class Metrics:
 
 
 class _Segments(Collector):
-    def __init__(self, totals: Tallies) -> None:
+    def __init__(self, totals: Tallies, workers: Workers) -> None:
         self._totals = totals
+        self._workers = workers
 
     def describe(self) -> Iterable[Metric]:
         """For the registry, which wants to know the names."""
-        return _families({})
+        return _families({}, self._workers)
 
     def collect(self) -> Iterator[Metric]:
         """All of one moment for each segment."""
-        yield from _families(self._totals())
+        yield from _families(self._totals(), self._workers)
 
 
 class _Process(ProcessCollector):
@@ -77,7 +82,7 @@ class _Process(ProcessCollector):
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _families(segments: Mapping[str, Totals]) -> list[Metric]:
+def _families(segments: Mapping[str, Totals], workers: Workers) -> list[Metric]:
     successful = GaugeMetricFamily(
         "shmconf_last_reload_successful",
         "Whether what is served is what the files said when they were last judged (1), or not (0).",
@@ -126,6 +131,11 @@ def _families(segments: Mapping[str, Totals]) -> list[Metric]:
         "From the last change of the files, by their own times, to the version that shows it.",
         labels=_SEGMENT,
     )
+    attached = GaugeMetricFamily(
+        "shmconf_workers",
+        "Attached workers: whether they have adopted the version that is served (current) or an older one (behind).",
+        labels=[*_SEGMENT, "state"],
+    )
     for name, totals in segments.items():
         standing = totals.standing
         successful.add_metric([name], float(standing.files_are_served))
@@ -140,10 +150,14 @@ def _families(segments: Mapping[str, Totals]) -> list[Metric]:
         held.add_metric([name], float(standing.is_held))
         watch_errors.add_metric([name], totals.watch_errors)
         size.add_metric([name], standing.size)
+        here = workers(name, standing.version)
+        current = sum(worker.version >= standing.version for worker in here)
+        attached.add_metric([name, "current"], current)
+        attached.add_metric([name, "behind"], len(here) - current)
         for stage, histogram in totals.stages.items():
             stages.add_metric([name, stage], histogram.buckets(), histogram.sum)
         edits.add_metric([name], totals.edit_to_visible.buckets(), totals.edit_to_visible.sum)
     return [
         *(successful, succeeded_at, reloads, failed, version, info, last_known_good, held, watch_errors, size),
-        *(stages, edits),
+        *(stages, edits, attached),
     ]

@@ -23,6 +23,7 @@ from pathlib import Path
 import shmconf
 from shmconf.directories import Directory
 from shmconf.errors import Error
+from shmconf.workers import Worker, attached_workers
 
 from . import collector
 from .admin import AdminServer
@@ -148,6 +149,13 @@ class Agent:
     def totals(self) -> dict[str, Totals]:
         """What the reloads of each segment have come to. From any thread."""
         return {name: tally.totals() for name, tally in self._tallies.copy().items()}
+
+    def workers(self, segment: str, served: int) -> list[Worker]:
+        """Those that are attached to one segment, which serves this version; none where that cannot be told."""
+        try:
+            return attached_workers(self._directory, segment, served)
+        except (Error, OSError):  # the segment's warnings say why
+            return []
 
     def directory(self) -> Directory:
         """Where the segments are. From any thread."""
@@ -292,7 +300,7 @@ class Agent:
     def _metrics_text(self) -> bytes:
         from .metrics import Metrics  # an agent that nobody asks does without it
 
-        return Metrics(self.totals).of_segments()
+        return Metrics(self.totals, self.workers).of_segments()
 
     def _stop(self) -> None:
         self._admin.close()

@@ -7,7 +7,8 @@
  *
  * A scalar that is not there yet is taken out of the segment and remembered, here too. Everything else is Python's:
  * `_look_up_anew(path)` and `_look_up_key_anew(key)` find and remember a value of any type or return MISSING, or say what
- * is wrong; `_follow_name()` looks at the segment's name at every 1,024th look-up, `_closed()` raises.
+ * is wrong; `_follow_name()` looks at the segment's name at every 1,024th look-up, `_adopt(version)` is told of each
+ * version that something is found at, `_closed()` raises.
  *
  * Threads: with the GIL nothing here lets go of it between the load of `latest` and the new reference to what was
  * found. Without it, a critical section of the object stands in its place.
@@ -35,6 +36,7 @@ typedef struct {
     PyObject *missing;        /* paths.MISSING */
     const uint64_t *latest;   /* in the Attachment's mapping */
     uint64_t version;         /* that the dictionaries belong to; RETIRED, which no version is, before the first */
+    uint64_t adopted;         /* the greatest version of the Attachment that something was found at here */
     PyObject *by_path, *by_key;
     uint32_t count;           /* look-ups; it wraps */
 } LookUps;
@@ -170,9 +172,23 @@ remember(LookUps *self, PyObject *attachment, uint64_t version, PyObject *const 
     return result;
 }
 
+/* Something was found at `version`: of a new one, Python is told. */
+static int
+adopt(LookUps *self, uint64_t version)
+{
+    if (LIKELY(__atomic_load_n(&self->adopted, __ATOMIC_RELAXED) >= version)) {
+        return 0; /* also an answer that came late */
+    }
+    __atomic_store_n(&self->adopted, version, __ATOMIC_RELAXED);
+    PyObject *done = PyObject_CallMethod((PyObject *)self, "_adopt", "K", (unsigned long long)version);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 /* --- looking up ---------------------------------------------------------------------------------------------------- */
 
-/* The scalar at `key` out of the segment, remembered; NULL without an exception where Python must look. */
+/* The scalar at `key` out of the segment, remembered; NULL without an exception where Python must look, with one where
+ * a signal came. */
 static PyObject *
 look_up_scalar(LookUps *self, PyObject *const *dictionary, PyObject *key)
 {
@@ -192,6 +208,9 @@ look_up_scalar(LookUps *self, PyObject *const *dictionary, PyObject *key)
         PyErr_Clear(); /* no memory for the cache is no reason to refuse the value */
     }
     Py_DECREF(attachment);
+    if (value != NULL && adopt(self, version) != 0) {
+        Py_CLEAR(value); /* Ctrl-C */
+    }
     return value;
 }
 
@@ -206,6 +225,9 @@ look_up(LookUps *self, PyObject *const *dictionary, PyObject *key, const char *a
         PyObject *value = remembered(self, dictionary, key);
         if (LIKELY(value != NULL) || (value = look_up_scalar(self, dictionary, key)) != NULL) {
             return value;
+        }
+        if (UNLIKELY(PyErr_Occurred() != NULL)) {
+            return NULL;
         }
     }
     return PyObject_CallMethod((PyObject *)self, anew, "(O)", key);
@@ -333,6 +355,7 @@ set_attachment(LookUps *self, PyObject *attachment, void *Py_UNUSED(ignored))
     old = self->attachment;
     self->attachment = Py_NewRef(attachment);
     self->latest = latest;
+    __atomic_store_n(&self->adopted, 0, __ATOMIC_RELAXED); /* another epoch's may be lower */
     END_ALONE();
     let_go(&dictionaries);
     Py_XDECREF(old); /* last: this may unmap what `latest` pointed to */

@@ -15,15 +15,17 @@ from __future__ import annotations
 import math
 import os
 import time
+import weakref
 from collections.abc import AsyncGenerator, Iterator
 from typing import NoReturn
 
 from . import waiting
 from .attachment import Content
-from .directories import check_name, reader_directories
+from .directories import Directory, check_name, reader_directories
 from .errors import Error, SegmentCorrupt, SegmentNotFound
 from .look_ups import LookUps
 from .opening import Attached, open_attachment
+from .registration import Membership
 from .snapshot import Snapshot, decode_metadata, digest_in, rollback_in
 from .status import ALIVE_SECONDS, AgentStatus, Status
 
@@ -111,10 +113,12 @@ class Reader(LookUps):
 
     __slots__ = (
         "__weakref__",
+        "_adopted",
         "_cached",
         "_has_closed",
         "_may_check_at",
         "_may_reopen_at",
+        "_membership",
         "_past_retries",
         "_reopened",
         "name",
@@ -131,6 +135,8 @@ class Reader(LookUps):
         self._past_retries = 0
         self._may_reopen_at = 0.0
         self._may_check_at = time.monotonic() + _SNAPSHOT_CHECK_SECONDS
+        self._adopted = attachment.latest()[0]  # what the first look-up will find, or what comes after it
+        self._membership = self._join(attachment.directory)
 
     @property
     def epoch(self) -> int:
@@ -187,6 +193,7 @@ class Reader(LookUps):
         """
         self._has_closed = True
         self._attachment = None
+        self._membership.leave()
 
     def __enter__(self) -> Reader:
         """Itself."""
@@ -262,7 +269,20 @@ class Reader(LookUps):
             if content is None:  # the name leads to a published version only; a zero here is damage
                 raise SegmentCorrupt(f"{attachment.path}: the published version is gone")
             self._cached = cached = Snapshot(content)
+            self._adopt(cached.version)
             return cached
+
+    def _join(self, directory: Directory) -> Membership:
+        """Among the workers, until this Reader is closed or forgotten."""
+        membership = Membership(directory, self.name, self._adopted)
+        weakref.finalize(self, membership.leave).atexit = False  # at the end the kernel sees to it
+        return membership
+
+    def _adopt(self, version: int) -> None:
+        """Something was looked up at `version`. Of one that came late, in another thread, nothing is noted."""
+        if version > self._adopted:
+            self._adopted = version
+            self._membership.adopt(version)
 
     def _follow_name(self) -> None:
         """Move to what the segment's name leads to, if that is another file by now."""
@@ -293,6 +313,8 @@ class Reader(LookUps):
         if self._has_closed:  # between the two lines before
             self._attachment = None
         self._cached = None if content is None else Snapshot(content)
+        self._adopted = version  # of another epoch, so it may be lower
+        self._membership.move(version)
         self._past_retries += old.retries
         self._reopened += 1
         return True

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import codec, layout
+from . import codec, layout, workers_file
 from .attachment import Attachment, Content, read_header
 from .directories import SUFFIX, Directory, check_name
 from .document import Document
@@ -65,6 +65,7 @@ class Writer:
         self._settings = settings or Settings()
         self._storage = storage or Storage()
         self._aside = directory.path / f".{name}{SUFFIX}.new"
+        self._workers = directory.path / (name + workers_file.SUFFIX)
         self._segment: WritableSegment | None = None
         self._damage: str | None = None
         self._status_body: bytes | None = None
@@ -75,6 +76,7 @@ class Writer:
         self._state_problem: str | None = None  # why the state directory cannot be used any more
         self._beating = False  # whether a successor has a living agent from its first moment on
         self._warnings: list[str] = []
+        self._uncounted: str | None = None  # why nobody can tell which workers are attached
         with contextlib.ExitStack() as unless_open:
             mode = 0o755 if directory.named else 0o700
             self._lock = WriterLock(directory.path / f"{name}.lock", f"segment {name!r}", mode)
@@ -83,6 +85,7 @@ class Writer:
             self._floor = self._reservation.reserved_through if self._reservation else 0
             self._open_segment()
             unless_open.pop_all()
+        self._provide_workers_file()
 
     @property
     def version(self) -> int:
@@ -108,6 +111,8 @@ class Writer:
             told.append(f"versions may go back if the segment is lost: {self._state_problem}")
         elif self._reservation and (late := self._reservation.warning(self.version)):
             told.append(late)
+        if self._uncounted:
+            told.append(f"the attached workers are not counted: {self._uncounted}")
         return told
 
     def published(self) -> Content | None:
@@ -145,6 +150,8 @@ class Writer:
         To be called every now and then. Raises what `publish` raises.
         """
         self._confirm_locks()
+        if self._uncounted or not workers_file.is_there(self._workers):
+            self._provide_workers_file()
         segment = self._segment
         if segment is None or segment.is_link_of(self.path):
             return False
@@ -249,6 +256,14 @@ class Writer:
                 self._replace(content.payload, index, content.metadata, content.published_at)
         elif self._reservation and version:  # the state directory may have been lost since it was published
             self._reservation.ensure(version)
+
+    def _provide_workers_file(self) -> None:
+        """Whoever may read the segment may be counted among its workers. Never raises."""
+        self._uncounted = None
+        try:
+            workers_file.provide(self._workers, self._settings.mode, self._settings.gid)
+        except OSError as error:
+            self._uncounted = f"{self._workers}: {error.strerror}"
 
     def _warn_of_lost_reservation(self) -> None:
         if self._reservation and self._reservation.damage:

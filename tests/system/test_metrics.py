@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -241,6 +243,58 @@ def test_one_socket_tells_of_all_segments(home):
     assert found.value("reloads_total", "jobs") >= 3
     assert found.value("version", "jobs") == 2
     assert found.value("edit_to_visible_seconds_count", "jobs") == 1
+
+
+WORKER = """
+import sys, shmconf
+reader = shmconf.attach("web")
+print("attached", flush=True)
+for line in sys.stdin:
+    print(reader.get("a"), flush=True)
+"""
+
+
+def test_attached_workers_are_counted_by_what_they_have_adopted(home, eventually):
+    home.write("base.yaml", "a: 1\n")
+    home.write("shmconf.toml", 'metrics_textfile = "web.prom"\n[segment.web]\nsources = ["base.yaml"]\n')
+    home.start("run").says("version 1")
+
+    def counted() -> tuple[float, float]:
+        found = Scrape(ask(home, "/metrics")[2])
+        return found.value("workers", state="current"), found.value("workers", state="behind")
+
+    assert counted() == (0, 0)
+    environment = {**os.environ, "SHMCONF_DIR": str(home.runtime)}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    try:
+        for worker in workers:
+            assert worker.stdout.readline() == "attached\n"
+        assert counted() == (3, 0)
+        home.write("base.yaml", "a: 2\n")
+        eventually(lambda: counted() == (0, 3), "a version that nobody has looked at")
+        workers[0].stdin.write("look\n")
+        workers[0].stdin.flush()
+        assert workers[0].stdout.readline() == "2\n"
+        assert counted() == (1, 2)
+        workers[1].kill()
+        workers[1].wait()
+        assert counted() == (1, 1)
+
+        def written() -> bool:
+            found = Scrape((home.root / "web.prom").read_text())
+            return (found.value("workers", state="current"), found.value("workers", state="behind")) == (1, 1)
+
+        eventually(written, "the textfile has it, with its next writing")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    assert counted() == (0, 0)
 
 
 def test_openmetrics_for_those_who_ask_for_it(web):

@@ -132,6 +132,8 @@ def test_the_metrics_leave_a_unit_without_network_by_a_file_and_by_its_socket(
     # /proc/stat, from which others would have the time of the start, is not there for the unit.
     scraped = units.run("/usr/bin/curl", "-sS", "--unix-socket", "/run/shmconf/web.sock", "http://localhost/metrics").stdout
     assert version in scraped
+    # A worker of another user is counted, though /proc shows the unit no other user's processes.
+    assert 'shmconf_workers{segment="web",state="current"} 1.0\n' in scraped
     [started] = re.findall(r"(?m)^process_start_time_seconds (\S+)$", scraped)
     assert time.time() - 3600 < float(started) <= time.time() + 1
     units.systemctl("stop", "shmconf")

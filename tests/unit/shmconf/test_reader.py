@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -280,14 +283,21 @@ def test_readers_leave_no_descriptors_behind(place: Any, writer: Any) -> None:
 
 
 def test_a_reader_neither_writes_nor_locks(place: Any, writer: Any, reader: Any) -> None:
+    """The one lock that it has, to be counted by, is on a file that nothing else is done with."""
     writer.close()
     before = place.file.read_bytes()
+    if sys.platform == "linux":
+        inodes = {path.stat().st_ino: path.name for path in place.run.iterdir()}
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        locked = [lock[5].split(":")[2] for lock in locks if "->" not in lock and lock[4] == str(os.getpid())]
+        assert {inodes[int(inode)] for inode in locked if int(inode) in inodes} == {"web.workers"}
     reader.snapshot()
     reader.status()
     reader.wait_version(timeout=0.01)
     reader.close()
     assert place.file.read_bytes() == before
-    assert sorted(path.name for path in place.run.iterdir()) == ["web.lock", "web.shmconf"]
+    assert sorted(path.name for path in place.run.iterdir()) == ["web.lock", "web.shmconf", "web.workers"]
+    assert (place.run / "web.workers").read_bytes() == b""
 
 
 # --- the segment is replaced --------------------------------------------------------------------------------------

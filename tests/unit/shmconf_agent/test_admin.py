@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from shmconf.directories import Directory
+from shmconf.workers import Worker
 from shmconf_agent import admin, admin_http
 from shmconf_agent.admin import AdminServer
 from shmconf_agent.admin_socket import AdminSocket
@@ -66,6 +67,9 @@ class FakeAgent:
 
     def totals(self) -> dict[str, Totals]:
         return {name: Totals(reloads=version) for name, version in self.segments.items()}
+
+    def workers(self, segment: str, served: int) -> list[Worker]:
+        return [Worker(100 + version, version) for version in range(1, served + 1)]
 
     def directory(self) -> Directory:
         return Directory(self.root, named=True)
@@ -176,6 +180,7 @@ def test_metrics_of_the_whole_agent_in_the_format_that_is_asked_for(
     text = body.decode()
     assert 'shmconf_reloads_total{segment="web"} 3.0\n' in text
     assert 'shmconf_reloads_total{segment="jobs"} 1.0\n' in text
+    assert 'shmconf_workers{segment="web",state="current"}' in text
     assert text.endswith(f"{last}\n")
 
 

@@ -31,6 +31,7 @@ PROMISED = {
     "shmconf_segment_bytes": ("gauge", {"segment"}),
     "shmconf_reload_duration_seconds": ("histogram", {"segment", "stage", "le"}),
     "shmconf_edit_to_visible_seconds": ("histogram", {"segment", "le"}),
+    "shmconf_workers": ("gauge", {"segment", "state"}),
 }
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 ODD = 'a"b\\c'  # no segment has such a name; were there one, its label would be written so that it can be read

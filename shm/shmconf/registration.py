@@ -1,0 +1,180 @@
+"""A worker among the others: which version it has adopted, for those who look after the host.
+
+The Readers of one segment in a process share one registration, a record lock on `NAME.workers` (see `workers_file`); it
+tells what one of them adopted last. All of it is done in passing: whatever fails leaves the worker unlisted and nothing
+else, and no thread ever waits for another. What a thread wants done while another is at it, that one does as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from . import workers_file
+from .directories import Directory
+from .errors import Error
+from .trust import open_trusted
+
+_TRIES = 8  # for a place that nobody has: with a thousand workers one in 4,000 is taken
+
+_lock = threading.Lock()
+_steps: deque[Callable[[], None]] = deque()
+_registrations: dict[tuple[int, int], _Registration] = {}
+
+
+class Membership:
+    """One Reader's part in the registration of its process. Any thread; a forked child has one of its own."""
+
+    __slots__ = ("_adopted", "_directory", "_file_name", "_has_left", "_registration")
+
+    def __init__(self, directory: Directory, name: str, version: int) -> None:
+        """directory, name: of the segment. version: that it is attached at. Never raises."""
+        self._directory = directory
+        self._file_name = name + workers_file.SUFFIX
+        self._adopted = version
+        self._has_left = False
+        self._registration: _Registration | None = None
+        _do(self._enter)
+
+    def adopt(self, version: int) -> None:
+        """The Reader has come to `version`. Costs two system calls or three. Never raises."""
+        self._adopted = version
+        _do(self._tell)
+
+    def move(self, version: int) -> None:
+        """The segment was replaced, and the file beside it may be another; the successor is at `version`."""
+        self._adopted = version
+        _do(self._move)
+
+    def leave(self) -> None:
+        """The Reader reads no more. Idempotent; may be called by the garbage collector, anywhere."""
+        _do(self._go)
+
+    def _go(self) -> None:
+        self._has_left = True
+        self._let_go()
+
+    def _move(self) -> None:
+        self._let_go()
+        self._enter()
+
+    def _let_go(self) -> None:
+        registration, self._registration = self._registration, None
+        if registration is not None:
+            registration.let_go()
+
+    def _tell(self) -> None:
+        registration = self._registration
+        if registration is None or not registration.tell(self._adopted):
+            self._registration = None
+            self._enter()
+
+    def _enter(self) -> None:
+        if self._has_left:
+            return
+        # Looked up by name first: to close a second descriptor would drop the lock.
+        found = os.lstat(self._directory.path / self._file_name)
+        registration = _registrations.get((found.st_dev, found.st_ino))
+        if registration is None:
+            opened = open_trusted(self._directory, self._file_name)
+            identity = opened.device, opened.inode
+            registration = _registrations.get(identity)
+            if registration is None:
+                registration = _registrations[identity] = _Registration(opened.fd, identity)
+            else:  # it came to have this name a moment ago; what closing drops is taken again below
+                os.close(opened.fd)
+        registration.readers += 1
+        self._registration = registration
+        registration.tell(self._adopted)
+
+
+class _Registration:
+    """The lock of this process on one file. Only within a step."""
+
+    __slots__ = ("_fd", "_identity", "_place", "_version", "readers")
+
+    def __init__(self, fd: int, identity: tuple[int, int]) -> None:
+        self._fd = fd
+        self._identity = identity
+        self._place: int | None = None
+        self._version = 0
+        self.readers = 0
+
+    def tell(self, version: int) -> bool:
+        """Lock what says `version`. False if the descriptor was closed by somebody, as daemons do to all of them."""
+        self._version = version
+        if not self._is_open():
+            self._forget()
+            return False
+        if self._place is None:
+            self._place = _free_place(self._fd)
+        if self._place is not None:
+            workers_file.lock(self._fd, self._place, workers_file.length_for(version))
+        return True
+
+    def let_go(self) -> None:
+        """One Reader less."""
+        self.readers -= 1
+        if self.readers <= 0 and self._fd >= 0:
+            if self._is_open():
+                os.close(self._fd)  # and with it goes the lock
+            self._forget()
+
+    def take_anew(self) -> None:
+        """In a forked child, which has inherited the descriptor and not the lock."""
+        self._place = None
+        self.tell(self._version)
+
+    def _is_open(self) -> bool:
+        """Whether the number still stands for the file: another file's locks are somebody else's business."""
+        if self._fd < 0:
+            return False
+        try:
+            found = os.fstat(self._fd)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def _forget(self) -> None:
+        self._fd = -1
+        if _registrations.get(self._identity) is self:
+            del _registrations[self._identity]
+
+
+def _free_place(fd: int) -> int | None:
+    """A place that no other process has; None if none was found."""
+    if not workers_file.OFFERED:
+        return None
+    for _ in range(_TRIES):
+        number = int.from_bytes(os.urandom(4), "little") % (1 << workers_file.PLACE_BITS)
+        start = number * workers_file.PLACE_SIZE
+        if workers_file.lock_in(fd, start, start + workers_file.PLACE_SIZE) is None:
+            return start
+    return None
+
+
+def _do(step: Callable[[], None]) -> None:
+    """Have it done, here or by the thread that is at such a thing just now."""
+    _steps.append(step)
+    while _steps and _lock.acquire(blocking=False):
+        try:
+            while _steps:
+                with contextlib.suppress(OSError, Error, ValueError):
+                    _steps.popleft()()
+        finally:
+            _lock.release()
+
+
+def _begin_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # the thread that had it is not here
+    _steps.clear()
+    for registration in list(_registrations.values()):
+        _do(partial(registration.take_anew))
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
