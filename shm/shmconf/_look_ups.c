@@ -7,8 +7,7 @@
  *
  * A scalar that is not there yet is taken out of the segment and remembered, here too. Everything else is Python's:
  * `_look_up_anew(path)` and `_look_up_key_anew(key)` find and remember a value of any type or return MISSING, or say what
- * is wrong; `_follow_name()` looks at the segment's name at every 1,024th look-up, `_adopt(version)` is told of each
- * version that something is found at, `_closed()` raises.
+ * is wrong; `_follow_name()` looks at the segment's name at every 1,024th look-up, `_closed()` raises.
  *
  * Threads: with the GIL nothing here lets go of it between the load of `latest` and the new reference to what was
  * found. Without it, a critical section of the object stands in its place.
@@ -38,6 +37,7 @@ typedef struct {
     uint64_t version;         /* that the dictionaries belong to; RETIRED, which no version is, before the first */
     uint64_t adopted;         /* the greatest version of the Attachment that something was found at here */
     PyObject *by_path, *by_key;
+    PyObject *membership;     /* a registration.Membership, or None */
     uint32_t count;           /* look-ups; it wraps */
 } LookUps;
 
@@ -172,7 +172,7 @@ remember(LookUps *self, PyObject *attachment, uint64_t version, PyObject *const 
     return result;
 }
 
-/* Something was found at `version`: of a new one, Python is told. */
+/* Something was found at `version`: of a new one, whoever counts the workers is to know. */
 static int
 adopt(LookUps *self, uint64_t version)
 {
@@ -180,8 +180,21 @@ adopt(LookUps *self, uint64_t version)
         return 0; /* also an answer that came late */
     }
     __atomic_store_n(&self->adopted, version, __ATOMIC_RELAXED);
-    PyObject *done = PyObject_CallMethod((PyObject *)self, "_adopt", "K", (unsigned long long)version);
-    Py_XDECREF(done);
+    PyObject *membership;
+    BEGIN_ALONE(self);
+    membership = Py_NewRef(self->membership);
+    END_ALONE();
+    PyObject *done = membership;
+    if (membership != Py_None) {
+        PyObject *place = PyObject_GetAttrString(membership, "place");
+        if (place == NULL || !is_place(place) || !place_tell(place, version)) {
+            PyErr_Clear();
+            done = PyObject_CallMethod(membership, "adopt", "K", (unsigned long long)version);
+            Py_XDECREF(done);
+        }
+        Py_XDECREF(place);
+    }
+    Py_DECREF(membership);
     return done == NULL ? -1 : 0;
 }
 
@@ -322,6 +335,17 @@ look_ups_remember(LookUps *self, PyObject *const *args, Py_ssize_t count)
     Py_RETURN_NONE;
 }
 
+/* _adopt(version): of what Python looked up. */
+static PyObject *
+look_ups_adopt(LookUps *self, PyObject *version)
+{
+    uint64_t adopted = PyLong_AsUnsignedLongLong(version);
+    if (PyErr_Occurred() || adopt(self, adopted) != 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* --- the attachment in use ----------------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -363,6 +387,29 @@ set_attachment(LookUps *self, PyObject *attachment, void *Py_UNUSED(ignored))
 }
 
 static PyObject *
+get_membership(LookUps *self, void *Py_UNUSED(ignored))
+{
+    PyObject *membership;
+    BEGIN_ALONE(self);
+    membership = Py_NewRef(self->membership);
+    END_ALONE();
+    return membership;
+}
+
+static int
+set_membership(LookUps *self, PyObject *membership, void *Py_UNUSED(ignored))
+{
+    PyObject *old;
+    PyObject *taken = Py_NewRef(membership == NULL ? Py_None : membership);
+    BEGIN_ALONE(self);
+    old = self->membership;
+    self->membership = taken;
+    END_ALONE();
+    Py_XDECREF(old);
+    return 0;
+}
+
+static PyObject *
 get_version(LookUps *self, void *Py_UNUSED(ignored))
 {
     uint64_t word = SHMCONF_RETIRED;
@@ -397,6 +444,7 @@ look_ups_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(
     }
     self->missing = missing;
     self->attachment = Py_NewRef(Py_None);
+    self->membership = Py_NewRef(Py_None);
     struct dictionaries dictionaries;
     if (!make_empty(&dictionaries)) {
         Py_DECREF((PyObject *)self);
@@ -411,6 +459,7 @@ look_ups_traverse(LookUps *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE((PyObject *)self));
     Py_VISIT(self->attachment);
+    Py_VISIT(self->membership);
     Py_VISIT(self->by_path);
     Py_VISIT(self->by_key);
     return 0;
@@ -424,6 +473,9 @@ look_ups_clear(LookUps *self)
     self->latest = NULL; /* first: it lies in the attachment's mapping */
     self->attachment = Py_NewRef(Py_None);
     Py_XDECREF(old);
+    old = self->membership;
+    self->membership = Py_NewRef(Py_None);
+    Py_XDECREF(old);
     Py_CLEAR(self->by_path);
     Py_CLEAR(self->by_key);
     return 0;
@@ -436,6 +488,7 @@ look_ups_dealloc(LookUps *self)
     PyObject_GC_UnTrack(self);
     look_ups_clear(self);
     Py_CLEAR(self->attachment);
+    Py_CLEAR(self->membership);
     Py_CLEAR(self->missing);
     freefunc give_back = (freefunc)PyType_GetSlot(type, Py_tp_free);
     give_back(self);
@@ -475,6 +528,7 @@ static PyMethodDef look_ups_methods[] = {
     {"__init_subclass__", look_ups_init_subclass, METH_NOARGS | METH_CLASS, NULL},
     {"_remember", METHOD(look_ups_remember), METH_FASTCALL,
      PyDoc_STR("_remember(attachment, version, by_path, key, value)")},
+    {"_adopt", METHOD(look_ups_adopt), METH_O, PyDoc_STR("_adopt(version): something was looked up at it")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -482,6 +536,7 @@ static PyGetSetDef look_ups_properties[] = {
     {"version", (getter)get_version, NULL,
      PyDoc_STR("The version now in shared memory: one atomic load, which alone never follows a replacement."), NULL},
     {"_attachment", (getter)get_attachment, (setter)set_attachment, PyDoc_STR("the Attachment in use, or None"), NULL},
+    {"_membership", (getter)get_membership, (setter)set_membership, PyDoc_STR("among the workers, or None"), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

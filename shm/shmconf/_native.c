@@ -658,7 +658,7 @@ module_exec(PyObject *module)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    PyType_Spec *const specs[] = {&mapping_spec, &attachment_spec, &look_ups_spec};
+    PyType_Spec *const specs[] = {&mapping_spec, &attachment_spec, &place_spec, &look_ups_spec};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, specs[i], NULL);
         int result = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);

@@ -24,6 +24,12 @@ PyObject *find_scalar(PyObject *attachment, PyObject *path, int whole, PyObject 
 /* Where `latest` of an Attachment's segment lies, for who keeps the Attachment; NULL with TypeError for anything else. */
 const uint64_t *attachment_latest_word(PyObject *attachment);
 
+/* _place.c */
+extern PyType_Spec place_spec;
+int is_place(PyObject *object);
+/* Of a Place: see place.Place.tell. No exception, no wait. */
+int place_tell(PyObject *place, uint64_t version);
+
 /* _look_ups.c */
 extern PyType_Spec look_ups_spec;
 

@@ -28,12 +28,9 @@ class LookUps(_native.LookUps):
 
     if TYPE_CHECKING:  # the Reader's
 
-        _adopted: int
-
         def _in_use(self) -> Any: ...  # a NativeAttachment, which only this variant has
         def _latest(self) -> Snapshot: ...
         def _reopen(self, at_once: bool = False) -> bool: ...
-        def _adopt(self, version: int) -> None: ...
 
     def _look_up_anew(self, path: PathLike) -> Any:
         """The value at a path, remembered if it is a scalar; MISSING where there is none. Raises PathError."""
@@ -52,8 +49,7 @@ class LookUps(_native.LookUps):
                     as_path(path)
                     return self._latest().look_up(path)
                 version, encoded = found
-                if version > self._adopted:
-                    self._adopt(version)
+                self._adopt(version)
                 if encoded is None and version > 0:
                     return MISSING
                 if encoded is None:  # the name leads to a published version only; a zero here is damage

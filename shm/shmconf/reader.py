@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from . import waiting
 from .attachment import Content
-from .directories import Directory, check_name, reader_directories
+from .directories import check_name, reader_directories
 from .errors import Error, SegmentCorrupt, SegmentNotFound
 from .look_ups import LookUps
 from .opening import Attached, open_attachment
@@ -113,12 +113,10 @@ class Reader(LookUps):
 
     __slots__ = (
         "__weakref__",
-        "_adopted",
         "_cached",
         "_has_closed",
         "_may_check_at",
         "_may_reopen_at",
-        "_membership",
         "_past_retries",
         "_reopened",
         "name",
@@ -135,8 +133,8 @@ class Reader(LookUps):
         self._past_retries = 0
         self._may_reopen_at = 0.0
         self._may_check_at = time.monotonic() + _SNAPSHOT_CHECK_SECONDS
-        self._adopted = attachment.latest()[0]  # what the first look-up will find, or what comes after it
-        self._membership = self._join(attachment.directory)
+        self._membership = Membership(attachment.directory, name, attachment.latest()[0])
+        weakref.finalize(self, self._membership.leave).atexit = False  # at the end the kernel sees to it
 
     @property
     def epoch(self) -> int:
@@ -272,18 +270,6 @@ class Reader(LookUps):
             self._adopt(cached.version)
             return cached
 
-    def _join(self, directory: Directory) -> Membership:
-        """Among the workers, until this Reader is closed or forgotten."""
-        membership = Membership(directory, self.name, self._adopted)
-        weakref.finalize(self, membership.leave).atexit = False  # at the end the kernel sees to it
-        return membership
-
-    def _adopt(self, version: int) -> None:
-        """Something was looked up at `version`. Of one that came late, in another thread, nothing is noted."""
-        if version > self._adopted:
-            self._adopted = version
-            self._membership.adopt(version)
-
     def _follow_name(self) -> None:
         """Move to what the segment's name leads to, if that is another file by now."""
         attachment = self._attached()
@@ -313,7 +299,6 @@ class Reader(LookUps):
         if self._has_closed:  # between the two lines before
             self._attachment = None
         self._cached = None if content is None else Snapshot(content)
-        self._adopted = version  # of another epoch, so it may be lower
         self._membership.move(version)
         self._past_retries += old.retries
         self._reopened += 1

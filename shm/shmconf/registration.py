@@ -12,11 +12,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 from . import workers_file
 from .directories import Directory
 from .errors import Error
+from .place import Place
 from .trust import open_trusted
 
 _TRIES = 8  # for a place that nobody has: with a thousand workers one in 4,000 is taken
@@ -29,7 +29,7 @@ _registrations: dict[tuple[int, int], _Registration] = {}
 class Membership:
     """One Reader's part in the registration of its process. Any thread; a forked child has one of its own."""
 
-    __slots__ = ("_adopted", "_directory", "_file_name", "_has_left", "_registration")
+    __slots__ = ("_adopted", "_directory", "_file_name", "_has_left", "_registration", "place")
 
     def __init__(self, directory: Directory, name: str, version: int) -> None:
         """directory, name: of the segment. version: that it is attached at. Never raises."""
@@ -38,10 +38,12 @@ class Membership:
         self._adopted = version
         self._has_left = False
         self._registration: _Registration | None = None
+        self.place: Place | None = None
+        """Where a version can be told without all this; None for nowhere."""
         _do(self._enter)
 
     def adopt(self, version: int) -> None:
-        """The Reader has come to `version`. Costs two system calls or three. Never raises."""
+        """The Reader has come to `version`. Never raises."""
         self._adopted = version
         _do(self._tell)
 
@@ -52,101 +54,96 @@ class Membership:
 
     def leave(self) -> None:
         """The Reader reads no more. Idempotent; may be called by the garbage collector, anywhere."""
-        _do(self._go)
-
-    def _go(self) -> None:
-        self._has_left = True
-        self._let_go()
-
-    def _move(self) -> None:
-        self._let_go()
-        self._enter()
-
-    def _let_go(self) -> None:
-        registration, self._registration = self._registration, None
-        if registration is not None:
-            registration.let_go()
+        _do(self._leave)
 
     def _tell(self) -> None:
         registration = self._registration
         if registration is None or not registration.tell(self._adopted):
-            self._registration = None
+            self._move()
+
+    def _move(self) -> None:
+        self._let_go()
+        if not self._has_left:
             self._enter()
 
+    def _leave(self) -> None:
+        self._has_left = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        registration, self._registration, self.place = self._registration, None, None
+        if registration is not None:
+            registration.let_go()
+
     def _enter(self) -> None:
-        if self._has_left:
-            return
         # Looked up by name first: to close a second descriptor would drop the lock.
         found = os.lstat(self._directory.path / self._file_name)
         registration = _registrations.get((found.st_dev, found.st_ino))
         if registration is None:
             opened = open_trusted(self._directory, self._file_name)
-            identity = opened.device, opened.inode
-            registration = _registrations.get(identity)
+            registration = _registrations.get((opened.device, opened.inode))
             if registration is None:
-                registration = _registrations[identity] = _Registration(opened.fd, identity)
+                registration = _Registration(opened.fd, opened.device, opened.inode)
             else:  # it came to have this name a moment ago; what closing drops is taken again below
                 os.close(opened.fd)
+        if not registration.is_open():  # somebody closed its descriptor
+            registration.forget()
+            return self._enter()
         registration.readers += 1
-        self._registration = registration
+        self._registration, self.place = registration, registration.place
         registration.tell(self._adopted)
 
 
 class _Registration:
-    """The lock of this process on one file. Only within a step."""
+    """What the Readers of this process have on one file. Only within a step."""
 
-    __slots__ = ("_fd", "_identity", "_place", "_version", "readers")
+    __slots__ = ("_fd", "_identity", "place", "readers")
 
-    def __init__(self, fd: int, identity: tuple[int, int]) -> None:
+    def __init__(self, fd: int, device: int, inode: int) -> None:
         self._fd = fd
-        self._identity = identity
-        self._place: int | None = None
-        self._version = 0
+        self._identity = device, inode
+        self.place = Place(fd, device, inode)
         self.readers = 0
+        _registrations[self._identity] = self
 
-    def tell(self, version: int) -> bool:
-        """Lock what says `version`. False if the descriptor was closed by somebody, as daemons do to all of them."""
-        self._version = version
-        if not self._is_open():
-            self._forget()
-            return False
-        if self._place is None:
-            self._place = _free_place(self._fd)
-        if self._place is not None:
-            workers_file.lock(self._fd, self._place, workers_file.length_for(version))
-        return True
-
-    def let_go(self) -> None:
-        """One Reader less."""
-        self.readers -= 1
-        if self.readers <= 0 and self._fd >= 0:
-            if self._is_open():
-                os.close(self._fd)  # and with it goes the lock
-            self._forget()
-
-    def take_anew(self) -> None:
-        """In a forked child, which has inherited the descriptor and not the lock."""
-        self._place = None
-        self.tell(self._version)
-
-    def _is_open(self) -> bool:
-        """Whether the number still stands for the file: another file's locks are somebody else's business."""
-        if self._fd < 0:
-            return False
+    def is_open(self) -> bool:
+        """Whether the descriptor is of the file still."""
         try:
             found = os.fstat(self._fd)
         except OSError:
             return False
         return (found.st_dev, found.st_ino) == self._identity
 
-    def _forget(self) -> None:
-        self._fd = -1
+    def tell(self, version: int) -> bool:
+        """Lock what says `version`, in a free place. False where that cannot be."""
+        if self.place.tell(version):
+            return True
+        if self.place.start is not None or not self.is_open():
+            return False
+        self.place.start = _free_start(self._fd)
+        return self.place.tell(version)
+
+    def let_go(self) -> None:
+        """One Reader less; with the last the lock goes."""
+        self.readers -= 1
+        if self.readers <= 0 and _registrations.get(self._identity) is self:
+            if self.is_open():
+                os.close(self._fd)
+            self.forget()
+
+    def forget(self) -> None:
+        """Of no use any more."""
         if _registrations.get(self._identity) is self:
             del _registrations[self._identity]
 
+    def take_anew(self) -> None:
+        """In a forked child, which has inherited the descriptor and not the lock."""
+        self.place.start = None
+        self.tell(self.place.version)
 
-def _free_place(fd: int) -> int | None:
-    """A place that no other process has; None if none was found."""
+
+def _free_start(fd: int) -> int | None:
+    """Where a place begins that no other process has; None if none was found."""
     if not workers_file.OFFERED:
         return None
     for _ in range(_TRIES):
@@ -174,7 +171,7 @@ def _begin_in_child() -> None:
     _lock = threading.Lock()  # the thread that had it is not here
     _steps.clear()
     for registration in list(_registrations.values()):
-        _do(partial(registration.take_anew))
+        _do(registration.take_anew)
 
 
 os.register_at_fork(after_in_child=_begin_in_child)

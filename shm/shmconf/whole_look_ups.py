@@ -11,6 +11,7 @@ from .paths import MISSING, PathLike
 
 if TYPE_CHECKING:
     from .attachment import Attachment
+    from .registration import Membership
     from .snapshot import Snapshot
 
 _LOOK_UPS_PER_CHECK = 1024
@@ -19,7 +20,7 @@ _LOOK_UPS_PER_CHECK = 1024
 class LookUps:
     """`get`, `[]`, `in` and `version` of a Reader; see there."""
 
-    __slots__ = ("_attachment", "_count")
+    __slots__ = ("_adopted", "_attachment", "_count", "_membership")
 
     if TYPE_CHECKING:  # the Reader's
 
@@ -31,6 +32,8 @@ class LookUps:
         """Attached to nothing yet."""
         self._attachment: Any = None
         self._count = 0
+        self._membership: Any = None
+        self._adopted = 0
 
     @property
     def version(self) -> int:
@@ -53,6 +56,14 @@ class LookUps:
     def __contains__(self, key: object) -> bool:
         """Whether the key (or tuple as a path) is there."""
         return key in self._for_look_up()
+
+    def _adopt(self, version: int) -> None:
+        """Something was looked up at `version`: of a new one, whoever counts the workers is to know."""
+        if version != self._adopted:
+            self._adopted = version
+            membership: Membership | None = self._membership
+            if membership is not None:
+                membership.adopt(version)
 
     def _for_look_up(self) -> Snapshot:
         self._count += 1

@@ -11,7 +11,6 @@ process loses its own on a file when it closes any descriptor of that file.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import stat
@@ -77,14 +76,8 @@ def lock_in(fd: int, start: int, end: int) -> tuple[int, int, int] | None:
     return at, at + length if length else 1 << 63, max(pid, 0)
 
 
-def lock(fd: int, start: int, length: int) -> None:
-    """Hold these bytes, shared, in place of what this process held of the place before. Raises OSError; never waits."""
+def lock(fd: int, start: int, length: int, before: int) -> None:
+    """Hold `length` bytes, shared, where this process holds `before` bytes. Raises OSError; never waits."""
     fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
-    if length < PLACE_SIZE:
-        fcntl.lockf(fd, fcntl.LOCK_UN, PLACE_SIZE - length, start + length)
-
-
-def unlock(fd: int, start: int) -> None:
-    """Hold nothing of the place any more."""
-    with contextlib.suppress(OSError):
-        fcntl.lockf(fd, fcntl.LOCK_UN, PLACE_SIZE, start)
+    if before > length:
+        fcntl.lockf(fd, fcntl.LOCK_UN, before - length, start + length)
