@@ -204,7 +204,8 @@ def test_a_disk_that_hangs_delays_no_publication(web, eventually):
     (web.root / "go").touch()
     eventually(is_kept(web, 30), "the newest is kept")
     eventually(lambda: len(versions(web)) > 5, "and those before it that memory had room for")
-    assert versions(web) == sorted(versions(web), reverse=True)
+    there = versions(web)  # more of them come at any moment
+    assert there == sorted(there, reverse=True)
     agent.stop()
     shutil.rmtree(web.runtime)
     web.write("base.yaml", "value: [\n")
