@@ -5,7 +5,8 @@
  * `by_key` (what [] takes that is no tuple). It belongs to the Attachment in use, so to one epoch; for another version
  * or Attachment the dictionaries are replaced, never cleared, and only what was found at that version goes in.
  *
- * A scalar that is not there yet is taken out of the segment and remembered, here too. Everything else is Python's:
+ * A scalar that is not there yet is taken out of the segment, and remembered from the second look-up at a version on,
+ * here too. Everything else is Python's:
  * `_look_up_anew(path)` and `_look_up_key_anew(key)` find and remember a value of any type or return MISSING, or say what
  * is wrong; `_follow_name()` looks at the segment's name at every 1,024th look-up, `_closed()` raises.
  *
@@ -35,7 +36,8 @@ typedef struct {
     PyObject *missing;        /* paths.MISSING */
     const uint64_t *latest;   /* in the Attachment's mapping */
     uint64_t version;         /* that the dictionaries belong to; RETIRED, which no version is, before the first */
-    uint64_t adopted;         /* the greatest version of the Attachment that something was found at here */
+    uint64_t found;           /* the greatest version of the Attachment that something was found at here */
+    uint64_t adopted;         /* the greatest that was told to whoever counts the workers */
     PyObject *by_path, *by_key;
     PyObject *membership;     /* a registration.Membership, or None */
     uint32_t count;           /* look-ups; it wraps */
@@ -172,7 +174,7 @@ remember(LookUps *self, PyObject *attachment, uint64_t version, PyObject *const 
     return result;
 }
 
-/* Something was found at `version`: of a new one, whoever counts the workers is to know. */
+/* Whoever counts the workers is to know of a new version that something was found at. 0, or -1 with an exception. */
 static int
 adopt(LookUps *self, uint64_t version)
 {
@@ -198,6 +200,19 @@ adopt(LookUps *self, uint64_t version)
     return done == NULL ? -1 : 0;
 }
 
+/* Whether what was found at `version` is to be remembered: from the second look-up on, which also adopts the version (-1
+ * with an exception if that was interrupted). What that takes, two system calls, is not what the first look-up after a
+ * publication should wait for; and what is not remembered brings the second one here, whatever it asks for. */
+static int
+is_found_again(LookUps *self, uint64_t version)
+{
+    if (UNLIKELY(__atomic_load_n(&self->found, __ATOMIC_RELAXED) < version)) {
+        __atomic_store_n(&self->found, version, __ATOMIC_RELAXED);
+        return 0;
+    }
+    return adopt(self, version) == 0 ? 1 : -1;
+}
+
 /* --- looking up ---------------------------------------------------------------------------------------------------- */
 
 /* The scalar at `key` out of the segment, remembered; NULL without an exception where Python must look, with one where
@@ -217,12 +232,13 @@ look_up_scalar(LookUps *self, PyObject *const *dictionary, PyObject *key)
         return NULL;
     }
     PyObject *value = find_scalar(attachment, key, dictionary == &self->by_key, self->missing, &version);
-    if (value != NULL && value != self->missing && remember(self, attachment, version, dictionary, key, value) != 0) {
+    int again = value == NULL ? 0 : is_found_again(self, version);
+    if (again > 0 && value != self->missing && remember(self, attachment, version, dictionary, key, value) != 0) {
         PyErr_Clear(); /* no memory for the cache is no reason to refuse the value */
     }
     Py_DECREF(attachment);
-    if (value != NULL && adopt(self, version) != 0) {
-        Py_CLEAR(value); /* Ctrl-C */
+    if (again < 0) {
+        Py_CLEAR(value);
     }
     return value;
 }
@@ -335,7 +351,16 @@ look_ups_remember(LookUps *self, PyObject *const *args, Py_ssize_t count)
     Py_RETURN_NONE;
 }
 
-/* _adopt(version): of what Python looked up. */
+/* _is_found_again(version): of what Python looked up in the segment. */
+static PyObject *
+look_ups_is_found_again(LookUps *self, PyObject *version)
+{
+    uint64_t found = PyLong_AsUnsignedLongLong(version);
+    int again = PyErr_Occurred() ? -1 : is_found_again(self, found);
+    return again < 0 ? NULL : PyBool_FromLong(again);
+}
+
+/* _adopt(version): of what Python copied. */
 static PyObject *
 look_ups_adopt(LookUps *self, PyObject *version)
 {
@@ -379,7 +404,8 @@ set_attachment(LookUps *self, PyObject *attachment, void *Py_UNUSED(ignored))
     old = self->attachment;
     self->attachment = Py_NewRef(attachment);
     self->latest = latest;
-    __atomic_store_n(&self->adopted, 0, __ATOMIC_RELAXED); /* another epoch's may be lower */
+    __atomic_store_n(&self->found, 0, __ATOMIC_RELAXED); /* another epoch's may be lower */
+    __atomic_store_n(&self->adopted, 0, __ATOMIC_RELAXED);
     END_ALONE();
     let_go(&dictionaries);
     Py_XDECREF(old); /* last: this may unmap what `latest` pointed to */
@@ -528,7 +554,9 @@ static PyMethodDef look_ups_methods[] = {
     {"__init_subclass__", look_ups_init_subclass, METH_NOARGS | METH_CLASS, NULL},
     {"_remember", METHOD(look_ups_remember), METH_FASTCALL,
      PyDoc_STR("_remember(attachment, version, by_path, key, value)")},
-    {"_adopt", METHOD(look_ups_adopt), METH_O, PyDoc_STR("_adopt(version): something was looked up at it")},
+    {"_adopt", METHOD(look_ups_adopt), METH_O, PyDoc_STR("_adopt(version): it was copied")},
+    {"_is_found_again", METHOD(look_ups_is_found_again), METH_O,
+     PyDoc_STR("_is_found_again(version) -> whether what was found at it is to be remembered")},
     {NULL, NULL, 0, NULL},
 };
 

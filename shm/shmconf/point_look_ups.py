@@ -49,7 +49,6 @@ class LookUps(_native.LookUps):
                     as_path(path)
                     return self._latest().look_up(path)
                 version, encoded = found
-                self._adopt(version)
                 if encoded is None and version > 0:
                     return MISSING
                 if encoded is None:  # the name leads to a published version only; a zero here is damage
@@ -63,6 +62,6 @@ class LookUps(_native.LookUps):
                 if isinstance(error, SegmentCorrupt):
                     raise
                 raise SegmentCorrupt(f"{attachment.path}: {error}") from None
-            if type(value) in _SCALARS:
+            if self._is_found_again(version) and type(value) in _SCALARS:
                 self._remember(attachment, version, by_path, asked, value)
             return value

@@ -1,7 +1,8 @@
 """A worker among the others: which version it has adopted, for those who look after the host.
 
 The Readers of one segment in a process share one registration, a record lock on `NAME.workers` (see `workers_file`); it
-tells what one of them adopted last. All of it is done in passing: whatever fails leaves the worker unlisted and nothing
+tells what one of them adopted last: with a whole snapshot, or with the second look-up at a version, as the first should
+not wait for it. All of it is done in passing: whatever fails leaves the worker unlisted and nothing
 else, and no thread ever waits for another. What a thread wants done while another is at it, that one does as well.
 """
 

@@ -97,6 +97,8 @@ def cached(reader: Any) -> int:
 
 @native_only
 def test_scalars_are_cached_and_nothing_else(reader: Any) -> None:
+    assert reader["small"] == 7
+    assert cached(reader) == 0  # of the first look-up at a version nothing is kept: the second has something to do
     for name in SCALARS:
         before = cached(reader)
         assert reader.get((name,)) is reader.get((name,)), name
@@ -136,7 +138,7 @@ def test_at_most_4096_scalars_are_cached_and_all_are_right(
             assert reader.get(key) == reader[key] == reader.get((key,)) == value
     assert cached(reader) == 4096
     publish(writer, {"n": 2})
-    assert reader["n"] == 2
+    assert reader["n"] == reader["n"] == 2
     assert cached(reader) == 1
 
 
@@ -144,10 +146,12 @@ def test_at_most_4096_scalars_are_cached_and_all_are_right(
 def test_the_dictionaries_are_replaced_and_never_cleared(
     reader: Any, writer: Any, publish: Callable[..., int]
 ) -> None:
-    assert (reader.get("text"), reader["small"]) == ("some text", 7)
+    for _ in range(2):
+        assert (reader.get("text"), reader["small"]) == ("some text", 7)
     old = cache(reader)
     publish(writer, {"text": "another", "small": 8})
-    assert (reader.get("text"), reader["small"]) == ("another", 8)
+    for _ in range(2):
+        assert (reader.get("text"), reader["small"]) == ("another", 8)
     assert old == [{"text": "some text"}, {"small": 7}], "a look-up in another thread may be about to use them"
     new = cache(reader)
     assert new == [{"text": "another"}, {"small": 8}]

@@ -31,7 +31,10 @@ readers = [shmconf.attach("web", directory=directory)]
 print("attached", flush=True)
 for line in sys.stdin:
     order = line.strip()
-    if order == "look":
+    if order == "look":  # with the second look-up at a version it is adopted
+        assert readers[-1].get("n") == readers[-1].get("n")
+        print(readers[-1].get("n"), flush=True)
+    elif order == "once":
         print(readers[-1].get("n"), flush=True)
     elif order == "snapshot":
         print(readers[-1].snapshot()["n"], flush=True)
@@ -94,6 +97,8 @@ def test_a_worker_is_seen_with_the_version_that_it_has_adopted(
     assert seen(place, writer) == {(first.pid, 1), (second.pid, 1)}
     publish(writer, {"n": 2})
     assert seen(place, writer) == {(first.pid, 1), (second.pid, 1)}  # a new version costs nothing before a look-up
+    assert (ask(first, "once"), ask(first, "once")) == ("2", "2")
+    assert seen(place, writer) == {(first.pid, 2), (second.pid, 1)}
     assert ask(first, "look") == "2"
     assert seen(place, writer) == {(first.pid, 2), (second.pid, 1)}
     assert ask(second, "snapshot") == "2"
