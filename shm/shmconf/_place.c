@@ -3,11 +3,8 @@
  */
 #include "_native.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define PLACE_SIZE ((uint64_t)1 << 40)
 #define NOWHERE UINT64_MAX
