@@ -430,7 +430,7 @@ struct shmconf_segment {
     const unsigned char *base; /* `mapped` bytes, of which the file may have fewer */
     uint64_t mapped;
     uint64_t epoch;
-    int fd; /* for fstat */
+    _Atomic int fd; /* for fstat; only where it is of this very file, see sc_file_size */
     dev_t device;
     ino_t inode;
     _Atomic uint64_t known; /* bytes that the file is known to have; it never shrinks */
@@ -586,6 +586,39 @@ sc_is_unchanged(const shmconf_segment *segment, uint64_t counter_offset, uint64_
     return atomic_load_explicit(sc_shared(segment, counter_offset), memory_order_relaxed) == stable;
 }
 
+static bool
+sc_is_of_file(const shmconf_segment *segment, int fd, struct stat *found)
+{
+    return fd >= 0 && fstat(fd, found) == 0 && found->st_dev == segment->device && found->st_ino == segment->inode;
+}
+
+/* How many bytes the file has; false where nobody can tell. A program that makes itself a daemon closes whatever is open,
+ * and the number may come to be another file's, whose size says nothing: then the file is opened by its name again. */
+static bool
+sc_file_size(shmconf_segment *segment, uint64_t *size)
+{
+    struct stat found;
+    int fd = segment->fd;
+    if (!sc_is_of_file(segment, fd, &found)) {
+        if (!shmconf_segment_is_linked(segment)) { /* to open something else could have effects of its own */
+            return false;
+        }
+        int fresh = open(segment->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        if (fresh < 0) {
+            return false;
+        }
+        if (!sc_is_of_file(segment, fresh, &found)) {
+            close(fresh);
+            return false;
+        }
+        if (!atomic_compare_exchange_strong(&segment->fd, &fd, fresh)) {
+            close(fresh); /* another thread was faster */
+        }
+    }
+    *size = (uint64_t)found.st_size;
+    return true;
+}
+
 /* Whether the range lies in the mapping and in the file. */
 static bool
 sc_is_within(const shmconf_segment *constant, uint64_t offset, uint64_t length)
@@ -595,12 +628,12 @@ sc_is_within(const shmconf_segment *constant, uint64_t offset, uint64_t length)
         return false;
     }
     if (offset + length > atomic_load_explicit(&segment->known, memory_order_relaxed)) {
-        struct stat found;
-        if (fstat(segment->fd, &found) != 0 || offset + length > (uint64_t)found.st_size) {
+        uint64_t size;
+        if (!sc_file_size(segment, &size) || offset + length > size) {
             return false;
         }
         /* Relaxed: a race with an older size only costs another fstat, as the file does not shrink. */
-        atomic_store_explicit(&segment->known, (uint64_t)found.st_size, memory_order_relaxed);
+        atomic_store_explicit(&segment->known, size, memory_order_relaxed);
     }
     return true;
 }
@@ -1668,7 +1701,8 @@ shmconf_segment_close(shmconf_segment *segment)
     if (segment->base != NULL) {
         munmap((void *)segment->base, segment->mapped);
     }
-    if (segment->fd >= 0) {
+    struct stat found;
+    if (sc_is_of_file(segment, segment->fd, &found)) {
         close(segment->fd);
     }
     free(segment->path);
@@ -1694,7 +1728,8 @@ shmconf_segment_open(shmconf_segment **opened, const char *directory, bool named
         free(path);
         return sc_fail(fault, SHMCONF_SYSTEM, ENOMEM, "no memory to open segment '%s'", name);
     }
-    segment->fd = -1;
+    int fd = -1;
+    atomic_init(&segment->fd, -1);
     segment->path = path;
     int prefix = snprintf(path, room, "%s/", directory);
     snprintf(path + prefix, room - (size_t)prefix, "%s.shmconf", name);
@@ -1710,13 +1745,11 @@ shmconf_segment_open(shmconf_segment **opened, const char *directory, bool named
                                              directory, strerror(errno));
     }
     else {
-        result = sc_open_in(directory_fd, path + prefix, named, path, &segment->fd, &found, fault);
-        if (result != SHMCONF_OK) {
-            segment->fd = -1; /* sc_open_in closed it */
-        }
+        result = sc_open_in(directory_fd, path + prefix, named, path, &fd, &found, fault);
         close(directory_fd);
     }
     if (result == SHMCONF_OK) {
+        segment->fd = fd; /* else sc_open_in has closed it */
         segment->device = found.st_dev;
         segment->inode = found.st_ino;
         segment->patience = SC_SECOND;

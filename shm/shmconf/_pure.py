@@ -18,6 +18,7 @@ Waiting sleeps in the kernel on 64-bit Linux on x86-64 and aarch64, through ctyp
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import math
@@ -106,13 +107,43 @@ def _futex(address: int, operation: int, value: int, timeout: float | None) -> i
 class _Descriptor:
     """A descriptor of our own, closed when the last operation that holds it lets go: not reused under its hands."""
 
-    __slots__ = ("number",)
+    __slots__ = ("_flags", "_identity", "_path", "number")
 
     def __init__(self, fd: int) -> None:
         self.number = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+        found = os.fstat(fd)
+        self._identity = found.st_dev, found.st_ino
+        self._flags = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        self._path: str | None = None
+        with contextlib.suppress(OSError):
+            self._path = os.readlink(f"/proc/self/fd/{fd}")
+
+    def size(self) -> int:
+        """Bytes of the file. Raises OSError.
+
+        A program that makes itself a daemon closes whatever is open, and the number may come to be another file's: then
+        the file is opened by its name again.
+        """
+        if not self._is_ours(self.number):
+            path = self._path
+            if path is None or not self._is_ours(path, os.lstat):  # to open something else could have effects
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            fresh = os.open(path, self._flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            if not self._is_ours(fresh):
+                os.close(fresh)
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            self.number = fresh  # should another thread do the same, the first one's stays open
+        return os.fstat(self.number).st_size
+
+    def _is_ours(self, file: int | str, stat: Any = os.fstat) -> bool:
+        try:
+            found = stat(file)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
 
     def __del__(self, close: Any = os.close) -> None:
-        if hasattr(self, "number"):
+        if hasattr(self, "_path") and self._is_ours(self.number):
             close(self.number)
 
 
@@ -302,7 +333,10 @@ class Mapping:
         file, pages = self._file, self._pages
         if file is None:
             self._raise_closed()
-        size = min(os.fstat(file.number).st_size, self._length) // _WORD * _WORD
+        try:
+            size = min(file.size(), self._length) // _WORD * _WORD
+        except OSError:  # nobody can tell what it has gained
+            return pages
         if size > pages.size:
             # Another thread may do the same: the last one's pages stay, and the file does not shrink.
             pages = self._pages = _Pages(file.number, size, self._writable)
