@@ -64,21 +64,6 @@ def masked(tree: Any, secrets: Iterable[Path], at: Path = ()) -> Any:
     return tree if marks is None else _masked(tree, marks)
 
 
-def texts_at(tree: Any, secrets: Iterable[Path]) -> list[str]:
-    """The texts that are secret in a tree with these secrets, for a `Censor`."""
-    found = []
-    waiting = [value for value in (_at(tree, path) for path in secrets) if value is not MISSING]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            found.append(value)
-        elif isinstance(value, Mapping):
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return found
-
-
 class Censor:
     """Takes secrets out of text that others wrote: what a check says of the values that it was given."""
 

@@ -22,7 +22,7 @@ from .check_process import DEADLINE, Check
 from .commit_mark import Record
 from .config import SegmentConfig
 from .encode import Encoder
-from .masking import Censor, masked, secret_paths, texts_at
+from .masking import Censor, masked, secret_paths
 from .merge import Layer, Setting, Settings, merge
 from .merged_size import MergedSize
 from .origins import Locator
@@ -30,11 +30,13 @@ from .problems import MOST_PROBLEMS, TOO_MANY, Code, Fault, Invalid, Path, Probl
 from .progress import Progress
 from .references import FileKey
 from .replacement import Replacement
+from .secrets_then import secrets_then
 from .sources import SourceLayer, View
 from .validate import BadSchema, Schema
 from .violations import Violation
 
 _STAGE_SECONDS = 60.0  # how long parsing, merging or validating may take before the agent counts as stuck
+_UNKNOWN_SECRETS = "the check complains; what it says may quote a secret, and is not shown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +130,15 @@ class Pipeline:
         if self._check is not None:
             with progress.stage("check", 2 * DEADLINE):
                 found = self._check.ask(payload)
-            censor = Censor(texts_at(tree, secrets))
-            said = ((path, censor.clean(text)) for path, text in found if look_up(tree, path) is not MISSING)
+            known = secrets_then(tree, secrets, layers)
+            censor = Censor(known or ())
+
+            def shown(text: str) -> str:
+                return _UNKNOWN_SECRETS if known is None else censor.clean(text)
+
+            said = ((path, shown(text)) for path, text in found if look_up(tree, path) is not MISSING)
             # A path that the check made up may hold a secret: its problem is that of the whole.
-            more = (((), censor.clean(text)) for path, text in found if look_up(tree, path) is MISSING)
+            more = (((), shown(text)) for path, text in found if look_up(tree, path) is MISSING)
             self._refuse((Violation(path, Fault(Code.CHECK, text)) for path, text in (*said, *more)), layers, texts)
 
     def assemble(self, view: View, progress: Progress) -> tuple[list[Layer], dict[Any, Any]]:

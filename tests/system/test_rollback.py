@@ -31,6 +31,11 @@ def check(tree):
         return [('url', 'no ' + tree['url']), (tree['url'], 'nor ' + tree['url'])]
 """
 
+WEAK = """
+def check(tree):
+    return ['weak: ' + tree['url'].split(':')[-1].split('@')[0]]
+"""
+
 # In the agent's process: it is killed before step STEP of what ORDER does, from its first system call to its last.
 KILLED = """
 import os, signal, threading
@@ -355,6 +360,31 @@ def test_the_check_is_asked_as_well_and_secrets_are_not_shown(home, eventually):
     home.write("s/db", "lion\n")
     assert home.run("reload", "web").returncode == 1
     assert home.readers[0]["url"] == "tiger-tiger"
+
+
+@pytest.mark.parametrize("is_made_from", ["kept", "lost"])
+def test_a_secret_within_a_value_is_not_shown_though_it_is_another_by_now(home, eventually, is_made_from):
+    home.segment("base.yaml", substitute=True, substitute_roots=["s"], check="rules:check")
+    home.write("s/db", "tiger-tiger\n")
+    home.write("rules.py", "def check(tree):\n    return None\n")
+    home.write("base.yaml", "url: db://me:${file:s/db}@host\n")
+    home.start()
+    home.attach()
+    eventually(lambda: kept(home, 1), "version 1 is kept")
+    home.write("s/db", "lion-lion\n")
+    eventually(lambda: home.readers[0].version == 2, "the other secret is published")
+    eventually(lambda: kept(home, 2), "version 2 is kept")
+    home.write("rules.py", WEAK)
+    if is_made_from == "lost":
+        for file in (home.state / "web.history").glob("*.source"):
+            file.unlink()
+    result = home.run("rollback", "web", "1")
+    assert result.returncode == 78, result.stdout
+    assert ("weak: ***" if is_made_from == "kept" else "may quote a secret") in result.stdout
+    forced = ok(home.run("rollback", "web", "1", "--force"))
+    assert home.readers[0]["url"] == "db://me:tiger-tiger@host"
+    everything = [result.stdout, forced.stdout, forced.stderr, home.agents[0].text(), home.run("status", "web").stdout]
+    assert "tiger" not in "".join(everything)
 
 
 @pytest.mark.parametrize("damage", ["none", "header", "document"])

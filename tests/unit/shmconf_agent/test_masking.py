@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmconf import codec
-from shmconf_agent.masking import MASK, Censor, masked, noted_paths, secret_paths, texts_at
+from shmconf_agent.masking import MASK, Censor, masked, noted_paths, secret_paths
 from shmconf_agent.merge import Layer, merge
 
 KEYS = st.text(max_size=2) | st.integers(-2, 2) | st.booleans() | st.none() | st.dates() | st.binary(max_size=1)
@@ -108,9 +108,3 @@ def test_secrets_are_taken_out_of_text(text: str, clean: str) -> None:
 def test_no_secret_is_left_in_text(secret: str, before: str, behind: str) -> None:
     clean = Censor([secret]).clean(before + secret + behind)
     assert secret not in clean or secret in MASK * 3 or "*" in secret
-
-
-def test_the_texts_at_secret_paths() -> None:
-    tree = {"a": {"b": "one", "c": [1, "two", {"d": "three", "e": b"four"}]}, "f": "five", "g": "six"}
-    assert sorted(texts_at(tree, [("a",), ("f",), ("nowhere", "at"), ("g", 0)])) == ["five", "one", "three", "two"]
-    assert texts_at(tree, []) == []
