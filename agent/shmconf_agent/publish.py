@@ -358,10 +358,11 @@ class Publisher:
         return content.payload
 
     def _look_at_published(self) -> None:
-        """What a predecessor left: its digest, and which of its files had content. After a reboot the disk tells."""
+        """What a predecessor left: digest, commit, which of its files had content. After a reboot the disk tells."""
         kept = self._keeping.newest()
         if kept is not None:
             self._nonblank = frozenset(kept[0].files) - frozenset(kept[0].blank_files)
+            self._commit = Record.of(kept[0].metadata.get("commit"))
         try:
             content = self._writer.published()
             if content is None:

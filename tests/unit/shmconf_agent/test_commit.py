@@ -312,11 +312,14 @@ def test_a_commit_while_no_agent_runs_is_taken_at_the_start(served: tuple[Site, 
     assert reader["a"] == 2
 
 
-def test_after_a_reboot_what_was_committed_is_served_from_the_state_directory(site: Site) -> None:
+@pytest.mark.parametrize("lost", ["nothing", "the record"])
+def test_after_a_reboot_what_was_committed_is_served_from_the_state_directory(site: Site, lost: str) -> None:
     site.write("stamp", "1")
     agent = site.start()
     until(lambda: agent.version == 1, "version 1")
     site.stop()
+    if lost == "the record":
+        (site.state / "web.commit").unlink()
     for file in site.run.iterdir():
         file.unlink()
     site.write("a.yaml", "a: 2\n")
