@@ -35,8 +35,10 @@ place_tell(PyObject *object, uint64_t version)
     struct stat found;
     uint64_t length = version % PLACE_SIZE + 1;
     __atomic_store_n(&self->version, version, __ATOMIC_RELAXED);
-    /* The number may be another file's by now, as after a daemon has closed everything. */
-    if (fstat(self->fd, &found) != 0 || found.st_dev != self->device || found.st_ino != self->inode) {
+    /* The number may be another file's by now, as after a daemon has closed everything; and nobody asks for the locks on
+     * a file that was removed. */
+    if (fstat(self->fd, &found) != 0 || found.st_dev != self->device || found.st_ino != self->inode
+        || found.st_nlink == 0) {
         return 0;
     }
     uint64_t start = __atomic_load_n(&self->start, __ATOMIC_RELAXED);

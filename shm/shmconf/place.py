@@ -42,7 +42,7 @@ class PurePlace:
         """Lock what says `version`; False where that cannot be. Never waits, never raises.
 
         Not in a file that the descriptor has come to be of after somebody closed it, as daemons do to all of theirs:
-        its locks are somebody else's business.
+        its locks are somebody else's business. Nor in one that was removed, where nobody asks for them.
         """
         self.version = version
         length = workers_file.length_for(version)
@@ -50,7 +50,7 @@ class PurePlace:
             found = os.fstat(self._fd)
         except OSError:
             return False
-        if (found.st_dev, found.st_ino) != self._identity or self._start is None:
+        if (found.st_dev, found.st_ino) != self._identity or found.st_nlink == 0 or self._start is None:
             return False
         try:
             workers_file.lock(self._fd, self._start, length, self._length)

@@ -8,6 +8,7 @@ else, and no thread ever waits for another. What a thread wants done while anoth
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import threading
@@ -128,9 +129,13 @@ class _Registration:
         """One Reader less; with the last the lock goes."""
         self.readers -= 1
         if self.readers <= 0 and _registrations.get(self._identity) is self:
-            if self.is_open():
-                os.close(self._fd)
-            self.forget()
+            self.close()
+
+    def close(self) -> None:
+        """The lock goes."""
+        if self.is_open():
+            os.close(self._fd)
+        self.forget()
 
     def forget(self) -> None:
         """Of no use any more."""
@@ -158,13 +163,21 @@ def _free_start(fd: int) -> int | None:
 def _do(step: Callable[[], None]) -> None:
     """Have it done, here or by the thread that is at such a thing just now."""
     _steps.append(step)
-    while _steps and _lock.acquire(blocking=False):
+    while _steps:
+        lock = _lock  # the one to be released, also where a step (a signal came) went on in a forked child
+        if not lock.acquire(blocking=False):
+            return
         try:
             while _steps:
                 with contextlib.suppress(OSError, Error, ValueError):
                     _steps.popleft()()
         finally:
-            _lock.release()
+            lock.release()
+
+
+def _forget_all() -> None:
+    for registration in list(_registrations.values()):
+        registration.close()
 
 
 def _begin_in_child() -> None:
@@ -176,3 +189,4 @@ def _begin_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_begin_in_child)
+atexit.register(_do, _forget_all)  # of an interpreter that ends before its process does

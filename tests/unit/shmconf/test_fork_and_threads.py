@@ -517,7 +517,7 @@ def test_readers_in_cycles_are_collected_and_may_be_asked_until_then(
 # --- subinterpreters ----------------------------------------------------------------------------------------------
 
 SUBINTERPRETERS = """
-import sys
+import os, sys
 try:
     import _interpreters as interpreters
 except ImportError:
@@ -542,12 +542,18 @@ for ask, error in ((lambda: reader.get(""), shmconf.PathError), (lambda: reader[
 print(IMPLEMENTATION, NATIVE_MISSING, flush=True)
 ''' % (sys.path, sys.argv[1])
 reader = shmconf.attach("web", directory=sys.argv[1])
+def held():
+    return sum(os.stat(f"/proc/self/fd/{fd}").st_ino == file.st_ino for fd in os.listdir("/proc/self/fd")
+               if os.path.exists(f"/proc/self/fd/{fd}"))
+file = os.stat(sys.argv[1] + "/web.workers")
+assert held() == 1
 for _ in range(3):
     assert reader.get("n") == 1
     one = interpreters.create()
     failed = interpreters.run_string(one, code)
     assert failed is None, failed
     interpreters.destroy(one)
+    assert held() == 1, "the interpreter that ended has left its descriptor"
 assert reader.get("n") == 1 and reader["list"] == [1]
 """
 

@@ -198,6 +198,66 @@ def test_a_worker_goes_on_in_a_segment_that_was_put_in_the_place_of_the_first(
 
 
 @both
+def test_a_worker_whose_file_was_removed_is_seen_in_the_new_one_from_the_next_version_on(
+    place: Any, writer: Any, publish: Callable[..., int], work: Any, pure: str
+) -> None:
+    worker = work(pure)
+    assert ask(worker, "attach") == "2"
+    (place.run / "web.workers").unlink()
+    publish(writer, {"n": 2})
+    assert ask(worker, "look") == "2"  # there is none
+    writer.keep_linked()
+    assert seen(place, writer) == set()
+    for version in (3, 4):
+        publish(writer, {"n": version})
+        assert ask(worker, "look") == str(version)
+        assert seen(place, writer) == {(worker.pid, version)}
+    (place.run / "web.workers").rename(place.run / "aside")
+    (place.run / "aside").unlink()
+    writer.keep_linked()
+    publish(writer, {"n": 5})
+    assert ask(worker, "snapshot") == "5"
+    assert seen(place, writer) == {(worker.pid, 5)}
+    assert (ask(worker, "close"), ask(worker, "close")) == ("1", "0")
+    assert seen(place, writer) == set()
+
+
+FORKS_IN_A_STEP = """
+import os, sys, shmconf
+from shmconf import registration
+reader = shmconf.attach("web", directory=sys.argv[1])
+pids = []
+registration._do(lambda: pids.append(os.fork()))  # as a handler does, of a signal that comes just then
+if pids == [0]:
+    print("child", flush=True)
+    sys.stdin.readline()
+    assert reader.get("n") == reader.get("n") == 2
+    print("looked", flush=True)
+    sys.stdin.readline()
+    os._exit(0)
+assert os.waitpid(pids[0], 0)[1] == 0
+print("ended", flush=True)
+"""
+
+
+@both
+def test_a_child_that_was_forked_while_its_parent_registers_is_a_worker_as_any(
+    place: Any, writer: Any, publish: Callable[..., int], child: Any, pure: str
+) -> None:
+    parent = child(FORKS_IN_A_STEP, place.run, SHMCONF_PURE=pure)
+    parent.expect("child")
+    found = seen(place, writer)
+    assert len(found) == 2
+    assert (parent.pid, 1) in found
+    publish(writer, {"n": 2})
+    parent.tell("look")
+    parent.expect("looked")
+    assert {version for pid, version in seen(place, writer) if pid != parent.pid} == {2}
+    parent.tell("end")
+    parent.expect("ended")
+
+
+@both
 @pytest.mark.parametrize("obstacle", ["none", "link", "fifo", "directory", "writable by all"])
 def test_whatever_is_in_its_place_workers_read(
     place: Any, writer: Any, publish: Callable[..., int], work: Any, pure: str, obstacle: str
