@@ -7,6 +7,7 @@ segment itself: its own lock is not shown to it, and would be dropped.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 
 from . import workers_file
@@ -15,6 +16,8 @@ from .trust import open_trusted
 
 MOST = 4096
 """Locks that are looked at. A worker has one; whoever may read a segment could have any number."""
+
+MOST_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class Worker:
 def attached_workers(directory: Directory, name: str, served: int) -> list[Worker]:
     """The workers of the segment `name`, at most MOST, in no order. served: the version published there.
 
-    Takes some microseconds for each. Raises SegmentNotFound or SegmentUntrusted where there is no such file, OSError
+    Takes some microseconds for each, and ends after MOST_SECONDS with those found by then: a reader can hold so many
+    locks that each question takes long. Raises SegmentNotFound or SegmentUntrusted where there is no such file, OSError
     where the system refuses.
     """
     if not workers_file.OFFERED:
@@ -47,7 +51,8 @@ def _workers(fd: int, served: int) -> list[Worker]:
     found: dict[int, Worker] = {}
     unseen: list[Worker] = []
     ranges, looked_at = [(0, workers_file.END)], 0
-    while ranges and looked_at < MOST:
+    deadline = time.monotonic() + MOST_SECONDS
+    while ranges and looked_at < MOST and time.monotonic() < deadline:
         start, end = ranges.pop()
         lock = workers_file.lock_in(fd, start, end)
         if lock is None:

@@ -11,6 +11,7 @@ process loses its own on a file when it closes any descriptor of that file.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -31,7 +32,22 @@ OFFERED = sys.platform == "linux" and struct.calcsize("P") == 8
 
 
 def provide(path: Path, mode: int, gid: int | None) -> None:
-    """Make the file, or give it the access that the segment has. Raises OSError; what is no regular file stays."""
+    """Make the file, or give it the access that the segment has. Raises OSError; what is no regular file stays.
+
+    One that another user's agent has left is replaced, as a segment of its would be; its workers take part in the new
+    one from the next version on.
+    """
+    try:
+        _provide(path, mode, gid)
+    except PermissionError:
+        aside = path.with_name(f".{path.name}.new")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        _provide(aside, mode, gid)
+        os.rename(aside, path)
+
+
+def _provide(path: Path, mode: int, gid: int | None) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o400)
     try:
         found = os.fstat(fd)

@@ -263,7 +263,7 @@ class Writer:
         try:
             workers_file.provide(self._workers, self._settings.mode, self._settings.gid)
         except OSError as error:
-            self._uncounted = f"{self._workers}: {error.strerror}"
+            self._uncounted = f"{self._workers}: {error.strerror}; remove what has that name, and it is made anew"
 
     def _warn_of_lost_reservation(self) -> None:
         if self._reservation and self._reservation.damage:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmconf import layout, workers_file
+from shmconf.directories import Directory
 from shmconf.errors import SegmentNotFound, SegmentUntrusted
 from shmconf.mapping import IMPLEMENTATION
 from shmconf.workers import MOST, Worker, attached_workers
@@ -339,6 +341,75 @@ def test_locks_of_any_kind_are_survived(place: Any, writer: Any, child: Any, wor
     assert seen(place, writer) == {(many.pid, 0)}  # one process, whatever it holds
     many.finish()
     assert seen(place, writer) == set()
+
+
+def test_asking_ends_in_time_with_those_found_by_then(
+    place: Any, writer: Any, work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_kernel, questions = workers_file.lock_in, []
+
+    def slowly(fd: int, start: int, end: int) -> tuple[int, int, int] | None:
+        questions.append(start)
+        return ask_kernel(fd, start, end)
+
+    started = [work("") for _ in range(3)]
+    monkeypatch.setattr(workers_file, "lock_in", slowly)
+    clock = iter([0.0, 0.1, 0.2, 99.0])
+    monkeypatch.setattr("shmconf.workers.time.monotonic", lambda: next(clock))
+    found = seen(place, writer)
+    monkeypatch.undo()
+    assert len(questions) == 2
+    assert found < {(worker.pid, 1) for worker in started} == seen(place, writer)
+
+
+ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from shmconf import codec
+from shmconf.directories import Directory
+from shmconf.writer import Settings, Writer
+run = Path(sys.argv[1])
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+with Writer(Directory(run, named=True), "web", Settings(1 << 20)) as writer:
+    writer.publish(codec.pack({"n": 1}))
+    print(*writer.warnings(), sep="; ", flush=True)
+    sys.stdin.readline()
+    writer.publish(codec.pack({"n": 2}))
+    print("published", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@both
+def test_what_another_user_s_agent_left_is_replaced(
+    child: Any, require: Callable[[object, str], None], pure: str
+) -> None:
+    """As of an agent that root started by hand, before the service had a user of its own."""
+    require(os.geteuid() == 0, "only root may become another user")
+    with tempfile.TemporaryDirectory(prefix="shmconf-test-") as root:
+        run = Path(root)
+        run.chmod(0o755)
+        os.chown(run, 65534, 65534)
+        left = run / "web.workers"
+        left.touch()
+        left.chmod(0o440)
+        before = left.stat().st_ino
+        agent = child(ANOTHER_USER, run)
+        assert "workers" not in agent.line()
+        assert left.stat().st_ino != before
+        assert (left.stat().st_uid, stat.S_IMODE(left.stat().st_mode)) == (65534, 0o440)
+        worker = child(WORKER, run, SHMCONF_PURE=pure)
+        worker.expect("attached")
+        found = attached_workers(Directory(run, named=True), "web", 1)
+        assert found == [Worker(worker.pid, 1)]
+        assert {path.name for path in run.iterdir()} == {"web.lock", "web.shmconf", "web.workers"}
+        agent.tell("publish")
+        agent.expect("published")
+        assert ask(worker, "look") == "2"
+        assert attached_workers(Directory(run, named=True), "web", 2) == [Worker(worker.pid, 2)]
+        agent.finish()
 
 
 def test_nobody_who_reads_waits_for_a_lock(place: Any, writer: Any, publish: Callable[..., int], work: Any) -> None:
