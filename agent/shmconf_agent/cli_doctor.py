@@ -15,6 +15,7 @@ from .cli_terminal import console
 from .disk import printable
 from .doctor_finding import Finding, Level, Topic, count, together
 from .exits import DONE, FAILED, INVALID
+from .one_line import one_line, visible
 from .problems import Problem
 
 _STYLES = {Level.OK: "green", Level.NOTE: "dim", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
@@ -35,7 +36,7 @@ def report(findings: Sequence[Finding], form: str) -> int:
     if form == "json":
         _as_json(findings, counts[Level.FAILURE] == 0)
     else:
-        shown = together(findings)
+        shown = together([_in_one_line(finding) for finding in findings])
         if sys.stdout.isatty():
             _as_table(shown)
         else:
@@ -54,13 +55,19 @@ def _as_lines(findings: Sequence[Finding]) -> None:
     for finding in findings:
         advice = f"; {finding.advice}" if finding.advice else ""
         line = f"{finding.level.word}: {finding.where}: {finding.message}{advice}"
-        click.echo(" ".join(line.splitlines()))  # a name may have a line end in it
+        click.echo(line)
 
 
 def _printable(finding: Finding) -> Finding:
     """With the bytes of names that are not UTF-8 as codes."""
     advice = None if finding.advice is None else printable(finding.advice)
     return replace(finding, where=printable(finding.where), message=printable(finding.message), advice=advice)
+
+
+def _in_one_line(finding: Finding) -> Finding:
+    """Without what a terminal obeys: a name may have that, or a line end, in it."""
+    advice = None if finding.advice is None else one_line(finding.advice)
+    return replace(finding, where=visible(finding.where), message=one_line(finding.message), advice=advice)
 
 
 def _as_table(findings: Sequence[Finding]) -> None:

@@ -9,7 +9,8 @@ import click
 
 from shmconf import Status
 
-from .cli_table import Column, Styled, one_line, show
+from .cli_table import Column, Styled, show
+from .one_line import visible
 from .render import DIGEST_DIGITS, age_seconds, duration, hold_text, status_fields, status_word, to_resume
 
 UNREADABLE = "unreadable"
@@ -36,7 +37,7 @@ def overview(statuses: Mapping[str, Status | str]) -> None:
     if reasons:
         click.echo()
     for line in reasons:
-        click.echo(one_line(line))
+        click.echo(visible(line))
 
 
 def fields(statuses: Mapping[str, Status | str]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from .cli_terminal import waiting
 from .completion import HeldDigest, KeptVersion, SegmentName
 from .events import problem_from, still_serving
 from .exits import DONE, FAILED, INVALID, TIMED_OUT, UNAVAILABLE
+from .one_line import visible
 from .options import FORMAT, Options, Seconds, pass_options
 from .reload import BUSY, GONE, HELD, PUBLISHED, REJECTED, ROLLED_BACK, TIMEOUT, UNCHANGED, digest_beginning
 from .reload import UNAVAILABLE as UNAVAILABLE_AGENT
@@ -232,7 +233,7 @@ def _print(answer: Answer) -> None:
     commit = answer.fields.get("awaits_commit")
     if commit and answer.verdict in (PUBLISHED, UNCHANGED, REJECTED):
         text += f"; what changed since waits for {commit} to change"
-    waited = f" (waited for {', '.join(files)})" if files else ""
+    waited = f" (waited for {visible(', '.join(files))})" if files else ""
     click.echo(f"{answer.segment}: {text}{waited}")
     _print_problems(answer)
     if hold is not None:

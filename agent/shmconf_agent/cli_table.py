@@ -16,6 +16,7 @@ from typing import Literal
 import click
 
 from .cli_terminal import console
+from .one_line import visible
 
 _GAP = "  "
 _NARROWEST = 8  # of a column that is folded
@@ -49,13 +50,6 @@ def show(columns: Sequence[Column | str], rows: Sequence[Sequence[str | Styled]]
     else:
         for line in _lines(headings, [[cell.text for cell in row] for row in cells]):
             click.echo(line)
-
-
-def one_line(text: str) -> str:
-    """The text with its line ends, and whatever else a terminal does not print but obeys, as Python writes them."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -96,4 +90,4 @@ def _by_rich(columns: Sequence[Column], rows: Sequence[Sequence[Styled]]) -> Non
 
 
 def _cell(cell: str | Styled) -> Styled:
-    return Styled(one_line(cell.text), cell.style) if isinstance(cell, Styled) else Styled(one_line(cell), "")
+    return Styled(visible(cell.text), cell.style) if isinstance(cell, Styled) else Styled(visible(cell), "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from shmconf.paths import MISSING
@@ -12,6 +12,7 @@ from .config import Place
 from .events import problem_fields
 from .explain import Explanation
 from .formats.places import Position, Trace
+from .one_line import visible
 from .origins import Origin
 from .problems import format_path
 from .violations import show
@@ -64,14 +65,18 @@ def _labelled(told: Explanation) -> Iterator[tuple[str, Origin, Place]]:
 
 def _place(origin: Origin, mount: Place) -> str:
     if origin.is_mount:
-        return ":".join(str(part) for part in mount if part is not None) or origin.text.file
+        return _joined(mount) or visible(origin.text.file)
     at = origin.trace.at if origin.trace else ()
-    return ":".join(str(part) for part in (origin.text.file, *at))
+    return _joined((origin.text.file, *at))
+
+
+def _joined(place: Iterable[object]) -> str:
+    return visible(":".join(str(part) for part in place if part is not None))
 
 
 def _what(origin: Origin, path: tuple[Any, ...]) -> str:
     if origin.is_mount:
-        return f"mounts {origin.text.file} at {format_path(origin.text.at)}"
+        return f"mounts {visible(origin.text.file)} at {format_path(origin.text.at)}"
     reached = origin.setting.reached
     return _shown(origin.value) if reached == path else f"{format_path(reached)} = {_shown(origin.value)}"
 
@@ -84,7 +89,7 @@ def _details(origin: Origin, mount: Place) -> Iterator[str]:
         if origin.trace.anchor is not None:
             yield f"an alias of what stands at {_at(origin.trace.anchor)}"
     if mount and not origin.is_mount:
-        yield f"mounted at {format_path(origin.text.at)} by {':'.join(str(part) for part in mount if part is not None)}"
+        yield f"mounted at {format_path(origin.text.at)} by {_joined(mount)}"
 
 
 def _at(position: Position) -> str:

@@ -1,4 +1,4 @@
-"""Text that others chose (names of files, keys, messages), made fit to be a part of one line of a log.
+"""Text that others chose (names of files, keys, messages), made fit to be a part of one line of a log or an answer.
 
 Whatever is in it, it cannot begin another line, nor tell a terminal to do something.
 """
@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-__all__ = ["json_line", "one_line"]
+__all__ = ["json_line", "one_line", "visible"]
 
 # What JSON may leave as it is, and a terminal or a reader of lines may take for more than a character: the second set
 # of controls, and what turns the direction of writing, is invisible, or ends a line.
@@ -21,6 +21,11 @@ def one_line(text: str) -> str:
     if not text.isprintable():
         text = "".join(each if each.isprintable() else _escaped(each) for each in " ".join(text.splitlines()))
     return text
+
+
+def visible(text: str) -> str:
+    """A name, or a cell of a table: line ends, and whatever else cannot be printed, escaped as Python writes them."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
 def json_line(fields: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from enum import StrEnum
 
 from shmconf.paths import format_path
 
+from .one_line import one_line, visible
+
 __all__ = ["MOST_PROBLEMS", "TOO_MANY", "Code", "Fault", "Invalid", "Key", "Path", "Problem", "format_path", "in_order"]
 
 Key = str | int | float | bool | None | bytes | date | datetime
@@ -129,9 +131,10 @@ class Problem:
     path: Path | None = None
 
     def __str__(self) -> str:
-        """`file:line:col: message; hint`, with as much of the place as is known."""
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
-        said = f"{self.message}; {self.hint}" if self.hint else self.message
+        """`file:line:col: message; hint`, with as much of the place as is known, in one line that a terminal can show,
+        whatever is in the file's name."""
+        place = visible(":".join(str(part) for part in (self.file, self.line, self.column) if part is not None))
+        said = one_line(f"{self.message}; {self.hint}" if self.hint else self.message)
         return f"{place}: {said}" if place else said
 
 

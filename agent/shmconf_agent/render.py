@@ -17,6 +17,7 @@ import yaml
 
 from shmconf import Hold, Status, codec
 
+from .one_line import one_line
 from .schema_view import key_text
 
 DIGEST_DIGITS = 12
@@ -135,7 +136,7 @@ def status_text(status: Status) -> str:
     if status.agent.stale:
         lines.append("  stale      the last known good from before the agent's start")
     lines += [f"  warning    {warning}" for warning in status.agent.warnings]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 UNPUBLISHABLE = "valid, but it cannot be published"

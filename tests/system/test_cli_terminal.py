@@ -108,3 +108,25 @@ def test_excerpts_and_findings_without_colours(home, settings):
     for verb in ("check", "doctor"):
         assert "\x1b" in shown(home, verb).raw
         assert "\x1b[3" not in shown(home, verb, **settings).raw
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred\nweb: version 9, healthy\n.yaml", "bell\x07\x9b2J\u202e.yaml"])
+def test_a_name_of_a_file_begins_no_line_and_tells_the_terminal_nothing(home, eventually, name):
+    home.segment("conf.d/")
+    home.write("conf.d/a.yaml", "a: 1\n")
+    home.write(f"conf.d/{name}", "b: 1\n")
+    home.start()
+    reader = home.attach()
+    written = "conf.d/" + name.encode("unicode_escape").decode()
+    verbs = [("explain", "web", "b")]
+    told = [shown(home, *verb, NO_COLOR="1") for verb in verbs]
+    assert f"set by {written}:1:1" in told[0].words
+    home.write(f"conf.d/{name}", "b: 1\nb: 2\n")
+    eventually(lambda: reader.status().last_error, "a rejection")
+    verbs = [("check",), ("reload", "web"), ("status", "web"), ("status",), ("diff", "web"), ("explain", "web", "b")]
+    told += [shown(home, *verb, NO_COLOR="1") for verb in verbs]
+    assert all(f"{written}:2:1: duplicate key" in each.raw for each in told[1:]), [each.raw for each in told]
+    told.append(shown(home, "doctor", NO_COLOR="1"))
+    for each in told:
+        assert "".join(each.raw.split("\r\n")).isprintable(), each.raw
+        assert not any(line.startswith("web: version 9") for line in each.lines)
