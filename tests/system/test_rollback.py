@@ -507,11 +507,17 @@ def test_a_hold_outlives_the_removal_of_what_is_kept(web, eventually, what):
 @pytest.mark.parametrize("order", ["reload?", "resume?", "rollback?version=2&"])
 def test_an_answer_without_a_verdict_tells_what_is_served_all_the_same(web, order):
     """No verdict is there after no time at all; that is no reason to say that nothing is served."""
-    head, body = ask(web, f"/-/{order}timeout=0", "POST").split("\r\n\r\n", 1)
+    reader = web.readers[0]
+    for _ in range(100):  # now and then a verdict is faster than no time
+        before = reader.snapshot()
+        head, body = ask(web, f"/-/{order}timeout=0", "POST").split("\r\n\r\n", 1)
+        if head.startswith("HTTP/1.1 504 "):
+            break
     [told] = json.loads(body)["segments"]
     assert head.startswith("HTTP/1.1 504 ")
-    assert (told["verdict"], told["version"]) == ("timeout", 2)
-    assert told["digest"] == web.readers[0].snapshot().digest
+    assert told["verdict"] == "timeout"
+    assert before.version <= told["version"] <= reader.version
+    assert told["digest"] == before.digest  # each of the orders is about the very content that is served
 
 
 # --- what it survives -------------------------------------------------------------------------------------------------
