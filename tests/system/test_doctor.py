@@ -136,7 +136,7 @@ def test_names_that_are_no_text_or_hold_a_line_end(home):
     assert f"{home.root}/od\nd\\xff" in {finding["where"] for finding in json.loads(told)["findings"]}
     lines = home.run("doctor").stdout.splitlines()
     assert all(line.startswith(("ok: ", "note: ", "warning: ", "failure: ")) for line in lines), lines
-    assert any(line.startswith(f"ok: {home.root}/od d\\xff: a change was heard") for line in lines), lines
+    assert any(line.startswith(f"ok: {home.root}/od\\nd\\xff: a change was heard") for line in lines), lines
 
 
 def test_a_commit_file_that_is_not_there(home):
