@@ -586,6 +586,13 @@ sc_is_unchanged(const shmconf_segment *segment, uint64_t counter_offset, uint64_
     return atomic_load_explicit(sc_shared(segment, counter_offset), memory_order_relaxed) == stable;
 }
 
+/* Relaxed, as all of it: a number orders nothing, and where it is of another file that is looked at. */
+static int
+sc_descriptor(const shmconf_segment *segment)
+{
+    return atomic_load_explicit(&segment->fd, memory_order_relaxed);
+}
+
 static bool
 sc_is_of_file(const shmconf_segment *segment, int fd, struct stat *found)
 {
@@ -598,7 +605,7 @@ static bool
 sc_file_size(shmconf_segment *segment, uint64_t *size)
 {
     struct stat found;
-    int fd = segment->fd;
+    int fd = sc_descriptor(segment);
     if (!sc_is_of_file(segment, fd, &found)) {
         if (!shmconf_segment_is_linked(segment)) { /* to open something else could have effects of its own */
             return false;
@@ -611,7 +618,8 @@ sc_file_size(shmconf_segment *segment, uint64_t *size)
             close(fresh);
             return false;
         }
-        if (!atomic_compare_exchange_strong(&segment->fd, &fd, fresh)) {
+        if (!atomic_compare_exchange_strong_explicit(&segment->fd, &fd, fresh, memory_order_relaxed,
+                                                     memory_order_relaxed)) {
             close(fresh); /* another thread was faster */
         }
     }
@@ -1652,7 +1660,7 @@ sc_read_header(shmconf_segment *segment, uint64_t size, shmconf_fault *fault)
     unsigned char fixed[SC_FIXED];
     uint32_t format, checksum;
     uint64_t floor;
-    if (pread(segment->fd, fixed, sizeof fixed, 0) != (ssize_t)sizeof fixed || memcmp(fixed, SC_MAGIC, 8) != 0) {
+    if (pread(sc_descriptor(segment), fixed, sizeof fixed, 0) != (ssize_t)sizeof fixed || memcmp(fixed, SC_MAGIC, 8) != 0) {
         return sc_fail(fault, SHMCONF_CORRUPT, 0, "%s: it does not begin like a shmconf segment", segment->path);
     }
     memcpy(&format, fixed + 8, sizeof format);
@@ -1683,7 +1691,7 @@ static int
 sc_map(shmconf_segment *segment, shmconf_fault *fault)
 {
     /* max_bytes at once: the file may grow under the mapping, and what it has not yet is never touched. */
-    void *base = mmap(NULL, segment->mapped, PROT_READ, MAP_SHARED, segment->fd, 0);
+    void *base = mmap(NULL, segment->mapped, PROT_READ, MAP_SHARED, sc_descriptor(segment), 0);
     if (base == MAP_FAILED) {
         return sc_fail(fault, SHMCONF_CORRUPT, errno, "%s: cannot be mapped: [Errno %d] %s", segment->path, errno,
                        strerror(errno));
@@ -1702,8 +1710,8 @@ shmconf_segment_close(shmconf_segment *segment)
         munmap((void *)segment->base, segment->mapped);
     }
     struct stat found;
-    if (sc_is_of_file(segment, segment->fd, &found)) {
-        close(segment->fd);
+    if (sc_is_of_file(segment, sc_descriptor(segment), &found)) {
+        close(sc_descriptor(segment));
     }
     free(segment->path);
     free(segment);
@@ -1749,7 +1757,7 @@ shmconf_segment_open(shmconf_segment **opened, const char *directory, bool named
         close(directory_fd);
     }
     if (result == SHMCONF_OK) {
-        segment->fd = fd; /* else sc_open_in has closed it */
+        atomic_store_explicit(&segment->fd, fd, memory_order_relaxed); /* else sc_open_in has closed it */
         segment->device = found.st_dev;
         segment->inode = found.st_ino;
         segment->patience = SC_SECOND;
