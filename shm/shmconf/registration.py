@@ -79,7 +79,7 @@ class Membership:
 
     def _enter(self) -> None:
         # Looked up by name first: to close a second descriptor would drop the lock.
-        found = os.lstat(self._directory.path / self._file_name)
+        found = os.lstat(os.path.join(self._directory.path, self._file_name))  # a Path would intern its parts
         registration = _registrations.get((found.st_dev, found.st_ino))
         if registration is None:
             opened = open_trusted(self._directory, self._file_name)
