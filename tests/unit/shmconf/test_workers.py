@@ -435,7 +435,6 @@ def test_a_length_tells_its_version_as_long_as_the_worker_is_not_too_far_off(ser
         assert workers_file.version_of(length, served) == version
 
 
-def test_without_a_segment_there_is_nobody_to_be_told_of(place: Any) -> None:
+def test_without_a_segment_nobody_can_be_asked_for(place: Any) -> None:
     with pytest.raises(SegmentNotFound):
         attached_workers(place.directory, "absent", 0)
-    assert Worker(1, 2) == Worker(1, 2)
